@@ -1,0 +1,1 @@
+//! An asynchronous double-buffer logger that never loses a record.

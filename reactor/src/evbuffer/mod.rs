@@ -1,0 +1,3 @@
+//! A chain of segments.
+/// A queue of bytes.
+pub struct Evbuffer;

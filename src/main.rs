@@ -1,0 +1,2 @@
+//! The one binary: parse, build, run.
+fn main() {}
