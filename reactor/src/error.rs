@@ -1,6 +1,9 @@
 //! What can go wrong in this crate.
 
 use std::io;
+use std::time::Duration;
+
+use crate::flags::EventFlags;
 
 /// The result of a call into this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -14,6 +17,69 @@ pub enum Error {
     Freed {
         /// The kind of object: `event`, `bufferevent`, `listener`, `event base`.
         what: &'static str,
+    },
+    /// The base's loop runs already: a callback tried to run it again.
+    #[error(
+        "this event base's loop runs already: a callback cannot run it again, post or defer the work instead"
+    )]
+    AlreadyRunning,
+    /// These flags make no such event.
+    #[error("no event can have the flags {flags:?}: use {allowed}")]
+    Flags {
+        /// What was given.
+        flags: EventFlags,
+        /// What may be given.
+        allowed: &'static str,
+    },
+    /// The base has no such priority.
+    #[error("there is no priority {priority}: this event base has 0 (most urgent) to {}", count - 1)]
+    Priority {
+        /// What was given.
+        priority: usize,
+        /// How many the base has.
+        count: usize,
+    },
+    /// A base cannot have this number of priorities.
+    #[error("an event base cannot have {priorities} priorities: give it 1 to {most}")]
+    Priorities {
+        /// What was given.
+        priorities: usize,
+        /// The most.
+        most: usize,
+    },
+    /// It cannot change while a callback waits to run.
+    #[error(
+        "the {what} cannot change while it is active: change it from the callback, or delete the event first"
+    )]
+    Active {
+        /// What cannot change.
+        what: &'static str,
+    },
+    /// Events of level and of edge triggering cannot share a descriptor.
+    #[error(
+        "another event waits for this descriptor in the other triggering mode: give both EDGE, or neither"
+    )]
+    MixedTrigger,
+    /// This signal cannot be waited for.
+    #[error("cannot wait for signal {signal}: {source}")]
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A common time-out works on the base that made it.
+    #[error("this common time-out was made by another event base: make one on the base of the event")]
+    ForeignTimeout,
+    /// There is no room for another common time-out.
+    #[error(
+        "no common time-out for {duration:?}: an event base has at most {most}; use an ordinary time-out"
+    )]
+    TooManyCommonTimeouts {
+        /// What was asked for.
+        duration: Duration,
+        /// The most.
+        most: usize,
     },
     /// This end of an [`Evbuffer`](crate::Evbuffer) belongs to somebody else, as the input's back and the
     /// output's front of a bufferevent do.
