@@ -1,6 +1,6 @@
 //! libevent's design over mio.
-pub mod evbuffer;
 mod error;
+pub mod evbuffer;
 mod slot;
 pub use error::{Error, Result};
 pub use evbuffer::Evbuffer;
