@@ -81,6 +81,36 @@ pub enum Error {
         /// The most.
         most: usize,
     },
+    /// This text is no address.
+    #[error("{text:?} is no address: write 127.0.0.1:8080, [::1]:8080, unix:/path or unix:@name")]
+    Address {
+        /// What was given.
+        text: String,
+    },
+    /// Listening was refused.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A connect was refused.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Where to.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// One end of a pair has no socket and takes none.
+    #[error(
+        "this bufferevent is one end of a pair and has no socket: make one with Bufferevent::unconnected"
+    )]
+    NotASocket,
+    /// The other end of the pair was freed.
+    #[error("the other end of this pair was freed: make a new pair")]
+    NoPartner,
     /// This end of an [`Evbuffer`](crate::Evbuffer) belongs to somebody else, as the input's back and the
     /// output's front of a bufferevent do.
     #[error("the {end} of this evbuffer is frozen: its owner alone may change it")]
@@ -139,5 +169,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io { what, source }
+    }
+
+    /// Whether it only says that nothing is there now.
+    pub(crate) fn would_block(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
     }
 }

@@ -1,6 +1,8 @@
 //! libevent's design over mio.
 mod active;
+mod address;
 mod base;
+mod bufferevent;
 mod builder;
 mod clock;
 mod error;
@@ -8,19 +10,24 @@ pub mod evbuffer;
 mod event;
 mod flags;
 mod io_map;
+mod listener;
 mod notify;
 mod once;
 mod selector;
 mod signal;
 mod slot;
+mod sys;
 mod table;
 mod timer;
 
+pub use address::Address;
 pub use base::{CommonTimeout, Counts, EventBase, Outcome};
+pub use bufferevent::{BevEvent, BevOptions, Bufferevent, Direction, FlushMode, TriggerOptions};
 pub use builder::Builder;
 pub use clock::SteppedClock;
 pub use error::{Error, Result};
 pub use evbuffer::Evbuffer;
 pub use event::{Event, EventTicket};
 pub use flags::{EventFlags, LoopFlags};
+pub use listener::{ListenOptions, Listener};
 pub use notify::Notifier;

@@ -225,6 +225,15 @@ impl Evbuffer {
         self.mark_watched();
     }
 
+    /// Removes every watcher and what they were still to be told.
+    pub(crate) fn clear_watchers(&self) {
+        let watch = &self.0.watch;
+        drop(watch.deferral.replace(None));
+        watch.deferred.set(None);
+        let watchers = watch.watchers.replace(None);
+        watchers.iter().flat_map(|list| list.iter()).for_each(|watcher| watcher.slot.set(None));
+    }
+
     /// With a hook, watchers are told later: changes are merged, and the hook is called once to have
     /// [`deliver_deferred`](Self::deliver_deferred) called, on a clone of the buffer if it is to survive until then.
     #[doc(alias = "evbuffer_defer_callbacks")]
