@@ -312,7 +312,8 @@ static int same_fd(void *object, const void *key) { return *(int *)object == *(c
 static void op_getfd(char **arg, int n UNUSED)
 {
 	int fd = bufferevent_getfd(bev_of(arg[0])->bev);
-	say("fd %s=%s", arg[0], fd < 0 ? "none" : named_where(KIND_FD, same_fd, &fd));
+	const char *name = fd < 0 ? "none" : named_where(KIND_FD, same_fd, &fd);
+	say("fd %s=%s", arg[0], strcmp(name, "unknown") == 0 ? "own" : name);
 }
 
 /* ---- filters ---- */
