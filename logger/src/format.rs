@@ -1,0 +1,465 @@
+//! One record to bytes: layouts, escapes, and the time stamp that the worker puts in front.
+
+use std::fmt::{self, Write};
+
+use log::kv::{self, Key, Value, VisitSource};
+
+use crate::clock::Micros;
+use crate::level::Level;
+
+/// How a record looks as a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Layout {
+    /// `2026-09-12T14:03:55.123456Z INFO  [storage] [t3] src/upload.rs:88 stored name="a.bin" size=1048576`
+    #[default]
+    Text,
+    /// One JSON object: `time`, `level`, `target`, `thread`, `file`, `line`, `message`, and `fields` for key-values.
+    Json,
+}
+
+/// Where a record comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// How urgent.
+    pub level: Level,
+    /// What it is about; by default the module's path.
+    pub target: &'a str,
+    /// The source file, or nothing.
+    pub file: &'a str,
+    /// Its line, or 0.
+    pub line: u32,
+}
+
+impl Layout {
+    /// What stands before the time stamp.
+    pub(crate) fn lead(self) -> &'static [u8] {
+        match self {
+            Layout::Text => b"",
+            Layout::Json => b"{\"time\":\"",
+        }
+    }
+
+    /// Writes everything behind the time stamp, with the line's end.
+    #[inline]
+    pub(crate) fn write(
+        self,
+        out: &mut Vec<u8>,
+        site: &Site<'_>,
+        thread: &str,
+        message: fmt::Arguments<'_>,
+        fields: &dyn kv::Source,
+    ) {
+        match self {
+            Layout::Text => write_text(out, site, thread, message, fields),
+            Layout::Json => write_json(out, site, thread, message, fields),
+        }
+    }
+}
+
+fn write_text(
+    out: &mut Vec<u8>,
+    site: &Site<'_>,
+    thread: &str,
+    message: fmt::Arguments<'_>,
+    fields: &dyn kv::Source,
+) {
+    out.extend_from_slice(match site.level {
+        Level::Trace => b" TRACE [",
+        Level::Debug => b" DEBUG [",
+        Level::Info => b" INFO  [",
+        Level::Warn => b" WARN  [",
+        Level::Error => b" ERROR [",
+        Level::Fatal => b" FATAL [",
+    });
+    escape(out, site.target, Escape::Control);
+    out.extend_from_slice(b"] [");
+    out.extend_from_slice(thread.as_bytes());
+    out.extend_from_slice(b"] ");
+    if !site.file.is_empty() {
+        escape(out, site.file, Escape::Control);
+        out.push(b':');
+        push_number(out, site.line);
+        out.push(b' ');
+    }
+    write_message(out, message, Escape::Control);
+    if fields.count() > 0 {
+        let _ = fields.visit(&mut TextFields(out));
+    }
+    out.push(b'\n');
+}
+
+fn write_json(
+    out: &mut Vec<u8>,
+    site: &Site<'_>,
+    thread: &str,
+    message: fmt::Arguments<'_>,
+    fields: &dyn kv::Source,
+) {
+    out.extend_from_slice(b"\",\"level\":\"");
+    out.extend_from_slice(site.level.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"target\":\"");
+    escape(out, site.target, Escape::Json);
+    out.extend_from_slice(b"\",\"thread\":\"");
+    out.extend_from_slice(thread.as_bytes());
+    if !site.file.is_empty() {
+        out.extend_from_slice(b"\",\"file\":\"");
+        escape(out, site.file, Escape::Json);
+        out.extend_from_slice(b"\",\"line\":");
+        push_number(out, site.line);
+        out.extend_from_slice(b",\"message\":\"");
+    } else {
+        out.extend_from_slice(b"\",\"message\":\"");
+    }
+    write_message(out, message, Escape::Json);
+    out.push(b'"');
+    if fields.count() > 0 {
+        out.extend_from_slice(b",\"fields\":{");
+        let _ = fields.visit(&mut JsonFields { out, is_first: true });
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+#[inline]
+fn write_message(out: &mut Vec<u8>, message: fmt::Arguments<'_>, escape_as: Escape) {
+    match message.as_str() {
+        Some(text) => escape(out, text, escape_as),
+        None => {
+            // A `Display` that fails has said what it could.
+            let _ = Escaper(out, escape_as).write_fmt(message);
+        }
+    }
+}
+
+fn push_number(out: &mut Vec<u8>, number: u32) {
+    let mut digits = [0; 10];
+    let mut at = digits.len();
+    let mut left = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Which characters do not go out as they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    /// Control characters, C1 included: a record stays one line, and moves no cursor.
+    Control,
+    /// Those, quotes and backslashes, as in a quoted value.
+    Quoted,
+    /// As JSON wants it.
+    Json,
+}
+
+struct Escaper<'a>(&'a mut Vec<u8>, Escape);
+
+impl Write for Escaper<'_> {
+    #[inline]
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        escape(self.0, text, self.1);
+        Ok(())
+    }
+}
+
+#[inline]
+fn escape(out: &mut Vec<u8>, text: &str, escape_as: Escape) {
+    // No early exit, so that it is compiled to vector instructions. 0xC2 begins the C1 controls, and other characters.
+    let is_odd = |byte: u8| byte < 0x20 || byte == 0x7f || byte == 0xc2;
+    let is_quote = |byte: u8| byte == b'"' || byte == b'\\';
+    let plain = match escape_as {
+        Escape::Control => !text.bytes().fold(false, |odd, byte| odd | is_odd(byte)),
+        _ => !text.bytes().fold(false, |odd, byte| odd | is_odd(byte) | is_quote(byte)),
+    };
+    if plain {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        escape_slowly(out, text, escape_as);
+    }
+}
+
+#[cold]
+fn escape_slowly(out: &mut Vec<u8>, text: &str, escape_as: Escape) {
+    for char in text.chars() {
+        match char {
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            '"' | '\\' if escape_as != Escape::Control => out.extend_from_slice(&[b'\\', char as u8]),
+            char if char.is_control() => {
+                let _ = match escape_as {
+                    Escape::Json => write!(Raw(out), "\\u{:04x}", u32::from(char)),
+                    _ => write!(Raw(out), "\\u{{{:x}}}", u32::from(char)),
+                };
+            }
+            char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// Text that needs no escapes.
+struct Raw<'a>(&'a mut Vec<u8>);
+
+impl Write for Raw<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+struct TextFields<'a>(&'a mut Vec<u8>);
+
+impl<'kvs> VisitSource<'kvs> for TextFields<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        self.0.push(b' ');
+        escape(self.0, key.as_str(), Escape::Control);
+        self.0.push(b'=');
+        if is_bare(&value) {
+            let _ = write!(Escaper(self.0, Escape::Control), "{value}");
+        } else {
+            self.0.push(b'"');
+            let _ = write!(Escaper(self.0, Escape::Quoted), "{value}");
+            self.0.push(b'"');
+        }
+        Ok(())
+    }
+}
+
+struct JsonFields<'a> {
+    out: &'a mut Vec<u8>,
+    is_first: bool,
+}
+
+impl<'kvs> VisitSource<'kvs> for JsonFields<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        self.out.extend_from_slice(if self.is_first { b"\"" } else { b",\"" });
+        self.is_first = false;
+        escape(self.out, key.as_str(), Escape::Json);
+        self.out.extend_from_slice(b"\":");
+        if is_bare(&value) {
+            let _ = write!(Raw(self.out), "{value}");
+        } else {
+            self.out.push(b'"');
+            let _ = write!(Escaper(self.out, Escape::Json), "{value}");
+            self.out.push(b'"');
+        }
+        Ok(())
+    }
+}
+
+/// Numbers and truth values stand without quotes.
+fn is_bare(value: &Value<'_>) -> bool {
+    value.to_bool().is_some()
+        || value.to_i128().is_some()
+        || value.to_u128().is_some()
+        || value.to_f64().is_some_and(f64::is_finite)
+}
+
+/// Writes time stamps as RFC 3339 with microseconds. What changes once a second is kept.
+pub(crate) struct Stamper {
+    offset: Offset,
+    second: u64,
+    /// Up to the seconds.
+    date: [u8; 19],
+    zone: [u8; 6],
+    zone_len: usize,
+    /// When the local offset is to be looked up again.
+    offset_until: u64,
+    offset_seconds: i32,
+}
+
+/// The offset of time stamps from UTC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Offset {
+    /// `…Z`.
+    #[default]
+    Utc,
+    /// A fixed number of minutes east of UTC, at most 18 hours either way: `…+08:00`.
+    Minutes(i16),
+    /// What the system's time zone says at that moment.
+    Local,
+}
+
+/// Time zones change their offset on quarters of an hour.
+const QUARTER: u64 = 900;
+
+impl Stamper {
+    pub(crate) fn new(offset: Offset) -> Stamper {
+        Stamper {
+            offset,
+            second: u64::MAX,
+            date: [b'0'; 19],
+            zone: *b"Z     ",
+            zone_len: 1,
+            offset_until: 0,
+            offset_seconds: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>, at: Micros) {
+        let (second, micros) = (at / 1_000_000, (at % 1_000_000) as u32);
+        if second != self.second {
+            self.turn(second);
+        }
+        let mut text = *b"0000-00-00T00:00:00.000000";
+        text[..19].copy_from_slice(&self.date);
+        let (high, low) = (micros / 1000, micros % 1000);
+        put_three(&mut text, 20, high);
+        put_three(&mut text, 23, low);
+        out.extend_from_slice(&text);
+        out.extend_from_slice(&self.zone[..self.zone_len]);
+    }
+
+    #[cold]
+    fn turn(&mut self, second: u64) {
+        if second < self.second || second >= self.offset_until {
+            self.look_up_offset(second);
+        }
+        self.second = second;
+        let local = i64::try_from(second).unwrap_or(i64::MAX).saturating_add(i64::from(self.offset_seconds));
+        let (days, of_day) = (local.div_euclid(86_400), local.rem_euclid(86_400) as u32);
+        let (year, month, day) = civil(days);
+        let date = &mut self.date;
+        put_two(date, 0, (year / 100) as u32);
+        put_two(date, 2, (year % 100) as u32);
+        put_two(date, 5, month);
+        put_two(date, 8, day);
+        put_two(date, 11, of_day / 3600);
+        put_two(date, 14, of_day / 60 % 60);
+        put_two(date, 17, of_day % 60);
+        (date[4], date[7], date[10], date[13], date[16]) = (b'-', b'-', b'T', b':', b':');
+    }
+
+    fn look_up_offset(&mut self, second: u64) {
+        self.offset_until = (second / QUARTER + 1).saturating_mul(QUARTER);
+        self.offset_seconds = match self.offset {
+            Offset::Utc => return,
+            Offset::Minutes(minutes) => i32::from(minutes.clamp(-18 * 60, 18 * 60)) * 60,
+            Offset::Local => local_offset(second),
+        };
+        let minutes = self.offset_seconds.unsigned_abs() / 60;
+        self.zone = *b"+00:00";
+        self.zone[0] = if self.offset_seconds < 0 { b'-' } else { b'+' };
+        put_two(&mut self.zone, 1, minutes / 60);
+        put_two(&mut self.zone, 4, minutes % 60);
+        self.zone_len = 6;
+    }
+}
+
+fn local_offset(second: u64) -> i32 {
+    let at = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
+    at.map_or(0, |at| jiff::tz::TimeZone::system().to_offset(at).seconds())
+}
+
+fn put_two(text: &mut [u8], at: usize, number: u32) {
+    text[at] = b'0' + (number / 10 % 10) as u8;
+    text[at + 1] = b'0' + (number % 10) as u8;
+}
+
+fn put_three(text: &mut [u8], at: usize, number: u32) {
+    text[at] = b'0' + (number / 100) as u8;
+    put_two(text, at + 1, number % 100);
+}
+
+/// Year, month and day of the proleptic Gregorian calendar, from days since 1970. Years begin in March here, so that
+/// the leap day is the last one.
+pub(crate) fn civil(days: i64) -> (i64, u32, u32) {
+    const DAYS_OF_400_YEARS: i64 = 146_097;
+    const FROM_YEAR_0_TO_1970: i64 = 719_468;
+    let days = days + FROM_YEAR_0_TO_1970;
+    let (era, day) = (days.div_euclid(DAYS_OF_400_YEARS), days.rem_euclid(DAYS_OF_400_YEARS));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let of_month = of_year - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + carry, month as u32, of_month as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(layout: Layout, message: fmt::Arguments<'_>, fields: &dyn kv::Source) -> String {
+        let site = Site { level: Level::Warn, target: "storage", file: "src/a.rs", line: 88 };
+        let mut out = Vec::new();
+        layout.write(&mut out, &site, "t3", message, fields);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn text_layout() {
+        let fields: [(&str, Value<'_>); 3] =
+            [("name", Value::from("a \"b\".bin")), ("size", Value::from(1048576)), ("ok", Value::from(true))];
+        assert_eq!(
+            text(Layout::Text, format_args!("stored {}", 1), &fields),
+            " WARN  [storage] [t3] src/a.rs:88 stored 1 name=\"a \\\"b\\\".bin\" size=1048576 ok=true\n"
+        );
+    }
+
+    #[test]
+    fn json_layout_is_json() {
+        let fields: [(&str, Value<'_>); 2] =
+            [("na\"me", Value::from("a\n\u{1}b")), ("size", Value::from(2.5))];
+        let line = text(Layout::Json, format_args!("quote \" back \\ line\n{}", "\u{9b}"), &fields);
+        let line = format!("{}T{line}", String::from_utf8_lossy(Layout::Json.lead()));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["level"], "WARN");
+        assert_eq!(value["line"], 88);
+        assert_eq!(value["message"], "quote \" back \\ line\n\u{9b}");
+        assert_eq!(value["fields"]["na\"me"], "a\n\u{1}b");
+        assert_eq!(value["fields"]["size"], 2.5);
+    }
+
+    #[test]
+    fn a_record_is_one_line_without_control_characters() {
+        let every: String = (0..=0x2ff).filter_map(char::from_u32).collect();
+        for layout in [Layout::Text, Layout::Json] {
+            let line = text(layout, format_args!("{every}"), &[("k", Value::from(every.as_str()))]);
+            let (last, rest) = line.as_bytes().split_last().unwrap();
+            assert_eq!(*last, b'\n');
+            assert!(!std::str::from_utf8(rest).unwrap().chars().any(char::is_control));
+        }
+    }
+
+    #[test]
+    fn stamps_are_rfc_3339() {
+        let stamp = |offset, at| {
+            let mut out = Vec::new();
+            Stamper::new(offset).write(&mut out, at);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(stamp(Offset::Utc, 0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(stamp(Offset::Utc, 951_827_696_000_007), "2000-02-29T12:34:56.000007Z");
+        assert_eq!(stamp(Offset::Minutes(480), 951_827_696_000_007), "2000-02-29T20:34:56.000007+08:00");
+        assert_eq!(stamp(Offset::Minutes(-210), 0), "1969-12-31T20:30:00.000000-03:30");
+    }
+
+    #[test]
+    fn days_are_what_the_calendar_says() {
+        let mut expected = (1970, 1, 1);
+        for days in 0..80_000 {
+            assert_eq!(civil(days), expected);
+            let (year, month, day) = expected;
+            let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let length = match month {
+                2 => 28 + u32::from(is_leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            expected = match (month, day) {
+                (12, 31) => (year + 1, 1, 1),
+                (_, day) if day == length => (year, month + 1, 1),
+                _ => (year, month, day + 1),
+            };
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! The worker: swaps what was produced to its side, puts it in order, and writes it to the sinks.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::clock::{Source, Timeline};
+use crate::exchange::Exchange;
+use crate::format::{Layout, Offset, Site, Stamper};
+use crate::level::Level;
+use crate::pair::{Batch, HEAD_WORDS, Pair, Record, Word};
+use crate::sink::{Durability, Lines, Sink, Span};
+
+/// What a logger's handles and its worker share beside the exchange.
+pub(crate) struct Shared {
+    pub(crate) exchange: Exchange,
+    /// Records dropped since the last report of them.
+    pub(crate) dropped: AtomicU64,
+    /// Bytes in spills.
+    pub(crate) spilled: AtomicUsize,
+    /// Sinks are to open their files anew.
+    pub(crate) reopens: AtomicBool,
+}
+
+/// One sink and how it is served.
+pub(crate) struct Output {
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) level: Level,
+    pub(crate) durability: Durability,
+    /// Panicked, and not called again.
+    pub(crate) is_broken: bool,
+    /// Has lines that were not flushed.
+    pub(crate) is_dirty: bool,
+}
+
+pub(crate) struct Worker {
+    pub(crate) name: String,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) layout: Layout,
+    pub(crate) timeline: Timeline,
+    pub(crate) source: Source,
+    pub(crate) stamper: Stamper,
+    pub(crate) give_up_after: Duration,
+    pairs: Vec<Arc<Pair>>,
+    round: Round,
+    /// Flushes that are done.
+    flushed: u64,
+}
+
+/// What one round found: lines and where each stands.
+#[derive(Default)]
+struct Round {
+    text: Vec<u8>,
+    spans: Vec<Span>,
+    /// The pair that the last line came from, and whether lines came from several.
+    last_pair: Option<usize>,
+    is_mixed: bool,
+    /// In the order of time stamps, if they came from several pairs; or what a picky sink gets.
+    sorted: Vec<u8>,
+    sorted_spans: Vec<Span>,
+}
+
+/// After the last record the worker looks again at these intervals, doubling, before it sleeps for good.
+const FIRST_NAP: Duration = Duration::from_micros(50);
+const LONGEST_NAP: Duration = Duration::from_millis(4);
+/// How long it lingers in all.
+const LINGER: Duration = Duration::from_millis(40);
+/// A round this large is written before other pairs are looked at.
+const MAX_ROUND: usize = 1024 * 1024;
+/// Room that a round keeps.
+const KEPT_CAPACITY: usize = 512 * 1024;
+/// A round with this many bytes means that producers are busy: no nap.
+const BUSY: usize = 16 * 1024;
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+
+impl Worker {
+    pub(crate) fn new(
+        name: String,
+        shared: Arc<Shared>,
+        outputs: Vec<Output>,
+        layout: Layout,
+        offset: Offset,
+        source: Source,
+        give_up_after: Duration,
+    ) -> Worker {
+        Worker {
+            name,
+            shared,
+            outputs,
+            layout,
+            timeline: Timeline::new(source),
+            source,
+            stamper: Stamper::new(offset),
+            give_up_after,
+            pairs: Vec::new(),
+            round: Round::default(),
+            flushed: 0,
+        }
+    }
+
+    /// The life of the worker's thread.
+    pub(crate) fn run(mut self) {
+        let shared = self.shared.clone();
+        let _leave = Leave(&shared.exchange);
+        shared.exchange.attach();
+        let mut nap = Nap::new();
+        loop {
+            // Read before the round: what was asked for before it is done by it.
+            let wanted = shared.exchange.wanted();
+            let is_stopping = shared.exchange.is_stopping();
+            let written = self.round();
+            if wanted > self.flushed {
+                self.flush(Durability::Buffered);
+                self.flushed = wanted;
+                shared.exchange.report(wanted);
+            }
+            if shared.reopens.swap(false, Ordering::AcqRel) {
+                self.reopen();
+            }
+            if is_stopping {
+                if shared.exchange.close(&mut self.pairs) {
+                    self.report_dropped();
+                    self.flush(Durability::Buffered);
+                    return;
+                }
+            } else if written >= BUSY {
+                nap.restart();
+            } else if written > 0 {
+                nap.restart();
+                nap.take();
+            } else if !nap.take() {
+                self.flush(Durability::Buffered);
+                shared.exchange.sleep(&mut self.pairs, self.flushed);
+                nap.restart();
+            }
+        }
+    }
+
+    /// Everything that is there, once; how many bytes it was.
+    fn round(&mut self) -> usize {
+        self.timeline.follow();
+        let shared = self.shared.clone();
+        let mut pairs = std::mem::take(&mut self.pairs);
+        let mut written = 0;
+        shared.exchange.drain(&mut pairs, |nth, batch| {
+            match batch {
+                Batch::Half(words) => self.decode(nth, words),
+                Batch::Spilled(words) => {
+                    self.shared.spilled.fetch_sub(size_of_val(words), Ordering::AcqRel);
+                    self.decode(nth, words);
+                }
+            }
+            if self.round.text.len() >= MAX_ROUND {
+                written += self.emit();
+            }
+        });
+        self.pairs = pairs;
+        self.pairs.clear();
+        self.report_dropped();
+        written + self.emit()
+    }
+
+    fn decode<W: ReadWord>(&mut self, pair: usize, mut words: &[W]) {
+        let round = &mut self.round;
+        round.is_mixed |= round.last_pair.is_some_and(|last| last != pair);
+        round.last_pair = Some(pair);
+        while let [head, stamp, ..] = words {
+            let (head, stamp) = (head.read(), stamp.read());
+            let len = Record::words_of(head).min(words.len());
+            let start = round.text.len();
+            round.text.extend_from_slice(self.layout.lead());
+            self.stamper.write(&mut round.text, self.timeline.micros(stamp));
+            copy_text(&mut round.text, &words[HEAD_WORDS..len], head as u32 as usize);
+            let level = Level::from_bits(head >> 32);
+            round.spans.push(Span { stamp, start, end: round.text.len(), level });
+            words = &words[len..];
+        }
+    }
+
+    /// The number of dropped records, as a record.
+    fn report_dropped(&mut self) {
+        let dropped = self.shared.dropped.swap(0, Ordering::AcqRel);
+        if dropped > 0 {
+            self.say(Level::Warn, format_args!("{dropped} records were dropped: the buffer was full"));
+        }
+    }
+
+    /// A record of the logger itself.
+    fn say(&mut self, level: Level, message: std::fmt::Arguments<'_>) {
+        let mut text = Vec::new();
+        let site = Site { level, target: "logger", file: "", line: 0 };
+        self.layout.write(&mut text, &site, "worker", message, &None::<(&str, &str)>);
+        let record = Record::new(level as u32, self.source.stamp(), &text).to_words();
+        self.decode(usize::MAX, &record);
+    }
+
+    /// Writes the round to the sinks; how many bytes it was.
+    fn emit(&mut self) -> usize {
+        let written = self.round.text.len();
+        if written == 0 {
+            return 0;
+        }
+        let mut round = std::mem::take(&mut self.round);
+        round.sort();
+        for nth in 0..self.outputs.len() {
+            let least = self.outputs[nth].level;
+            let lines = round.lines_from(least);
+            if !lines.is_empty() {
+                self.offer(nth, &lines);
+            }
+        }
+        round.clear();
+        self.round = round;
+        written
+    }
+
+    fn offer(&mut self, nth: usize, lines: &Lines<'_>) {
+        let output = &mut self.outputs[nth];
+        output.is_dirty = true;
+        let durability = output.durability;
+        self.serve(nth, |sink| sink.write(lines));
+        match durability {
+            Durability::Buffered => (),
+            Durability::Flush => self.flush_one(nth, Durability::Flush),
+            Durability::Sync => self.flush_one(nth, Durability::Sync),
+        }
+    }
+
+    /// Flushes every sink, or syncs those that ask for it.
+    fn flush(&mut self, at_least: Durability) {
+        for nth in 0..self.outputs.len() {
+            let durability = self.outputs[nth].durability.max(at_least);
+            self.flush_one(nth, durability);
+        }
+    }
+
+    fn flush_one(&mut self, nth: usize, durability: Durability) {
+        if !self.outputs[nth].is_dirty {
+            return;
+        }
+        match durability {
+            Durability::Sync => self.serve(nth, |sink| sink.sync()),
+            Durability::Buffered | Durability::Flush => self.serve(nth, |sink| sink.flush()),
+        }
+        self.outputs[nth].is_dirty = false;
+    }
+
+    fn reopen(&mut self) {
+        for nth in 0..self.outputs.len() {
+            let outcome = self.call(nth, |sink| sink.reopen());
+            if let Err(error) = outcome {
+                self.complain(
+                    nth,
+                    format_args!("cannot reopen its file, and goes on with the old one: {error}"),
+                );
+            }
+        }
+    }
+
+    /// Calls a sink; if it fails, tries again with growing pauses until it recovers. Producers go on until their
+    /// buffers are full.
+    fn serve(&mut self, nth: usize, act: impl FnOnce(&mut dyn Sink) -> io::Result<()>) {
+        let Err(error) = self.call(nth, act) else { return };
+        self.complain(nth, format_args!("fails, its lines are kept and tried again: {error}"));
+        let mut pause = FIRST_RETRY;
+        let mut giving_up: Option<Instant> = None;
+        loop {
+            thread::park_timeout(pause);
+            pause = (pause * 2).min(LONGEST_RETRY);
+            match self.call(nth, |sink| sink.retry().and_then(|()| sink.flush())) {
+                Ok(()) => {
+                    self.complain(nth, format_args!("works again, nothing was lost"));
+                    return;
+                }
+                Err(error) if self.shared.exchange.is_stopping() => {
+                    let until = *giving_up.get_or_insert_with(|| Instant::now() + self.give_up_after);
+                    pause = pause.min(Duration::from_millis(100));
+                    if Instant::now() >= until {
+                        self.complain(
+                            nth,
+                            format_args!("still fails at the end, its last lines are lost: {error}"),
+                        );
+                        self.outputs[nth].is_broken = true;
+                        return;
+                    }
+                }
+                Err(_) => (),
+            }
+        }
+    }
+
+    /// Calls a sink once. One that panics is not called again.
+    fn call(&mut self, nth: usize, act: impl FnOnce(&mut dyn Sink) -> io::Result<()>) -> io::Result<()> {
+        let output = &mut self.outputs[nth];
+        if output.is_broken {
+            return Ok(());
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| act(output.sink.as_mut())));
+        outcome.unwrap_or_else(|_| {
+            self.outputs[nth].is_broken = true;
+            self.complain(nth, format_args!("panicked and is not used any more"));
+            Ok(())
+        })
+    }
+
+    fn complain(&self, nth: usize, what: std::fmt::Arguments<'_>) {
+        // Nothing can be done about a stderr that fails.
+        let _ = io::Write::write_fmt(
+            &mut io::stderr(),
+            format_args!("logger {:?}: sink {} of {} {what}\n", self.name, nth + 1, self.outputs.len()),
+        );
+    }
+}
+
+impl Round {
+    /// Puts the lines of several pairs in the order of their time stamps; those of one pair keep theirs.
+    fn sort(&mut self) {
+        if !self.is_mixed || self.spans.is_sorted_by_key(|span| span.stamp) {
+            return;
+        }
+        self.spans.sort_by_key(|span| span.stamp);
+        self.sorted.clear();
+        self.sorted.reserve(self.text.len());
+        for span in &mut self.spans {
+            let start = self.sorted.len();
+            self.sorted.extend_from_slice(&self.text[span.start..span.end]);
+            (span.start, span.end) = (start, self.sorted.len());
+        }
+        std::mem::swap(&mut self.text, &mut self.sorted);
+    }
+
+    /// The lines of this level or a more urgent one.
+    fn lines_from(&mut self, least: Level) -> Lines<'_> {
+        if self.spans.iter().all(|span| span.level >= least) {
+            return Lines::new(&self.text, &self.spans);
+        }
+        self.sorted.clear();
+        self.sorted_spans.clear();
+        for span in self.spans.iter().filter(|span| span.level >= least) {
+            let start = self.sorted.len();
+            self.sorted.extend_from_slice(&self.text[span.start..span.end]);
+            self.sorted_spans.push(Span { start, end: self.sorted.len(), ..*span });
+        }
+        Lines::new(&self.sorted, &self.sorted_spans)
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.text.shrink_to(2 * KEPT_CAPACITY + MAX_ROUND);
+        self.sorted.clear();
+        self.sorted.shrink_to(2 * KEPT_CAPACITY + MAX_ROUND);
+        self.spans.clear();
+        self.sorted_spans.clear();
+        (self.last_pair, self.is_mixed) = (None, false);
+    }
+}
+
+/// A word of a half, or of a spilled record.
+trait ReadWord {
+    fn read(&self) -> u64;
+}
+
+impl ReadWord for Word {
+    #[inline]
+    fn read(&self) -> u64 {
+        self.load(Ordering::Relaxed)
+    }
+}
+
+impl ReadWord for u64 {
+    #[inline]
+    fn read(&self) -> u64 {
+        *self
+    }
+}
+
+#[inline]
+fn copy_text<W: ReadWord>(out: &mut Vec<u8>, words: &[W], len: usize) {
+    let start = out.len();
+    out.resize(start + words.len() * 8, 0);
+    for (bytes, word) in out[start..].chunks_exact_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.read().to_ne_bytes());
+    }
+    out.truncate(start + len);
+}
+
+/// The pauses between rounds when little or nothing comes.
+struct Nap {
+    next: Duration,
+    lingered: Duration,
+}
+
+impl Nap {
+    fn new() -> Nap {
+        Nap { next: FIRST_NAP, lingered: Duration::ZERO }
+    }
+
+    fn restart(&mut self) {
+        *self = Nap::new();
+    }
+
+    /// Naps, unless it has lingered long enough.
+    fn take(&mut self) -> bool {
+        if self.lingered >= LINGER {
+            return false;
+        }
+        thread::park_timeout(self.next);
+        self.lingered += self.next;
+        self.next = (self.next * 2).min(LONGEST_NAP);
+        true
+    }
+}
+
+/// However the worker ends, nobody waits for it any more.
+struct Leave<'a>(&'a Exchange);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
