@@ -34,8 +34,11 @@ macro_rules! __log {
         if let Some(logger) = $logger {
             let site = $crate::Site { level: $level, target: $target, file: file!(), line: line!() };
             if logger.admits(site.level, site.target) {
-                let fields = [$((stringify!($key), $crate::kv::ToValue::to_value(&$value))),+];
-                logger.log(&site, format_args!($($message)+), &fields);
+                logger.log(
+                    &site,
+                    format_args!($($message)+),
+                    &[$((stringify!($key), $crate::kv::ToValue::to_value(&$value))),+],
+                );
             }
         }
     };
