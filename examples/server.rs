@@ -11,8 +11,8 @@
 //! gives, on the console and in the file,
 //!
 //! ```text
-//! 2026-09-12T14:03:55.123456Z INFO  [client] [t1] examples/server.rs:137 hello peer="127.0.0.1:51344"
-//! 2026-09-12T14:03:56.234567Z ERROR [client] [t1] examples/server.rs:137 disk gone peer="127.0.0.1:51344"
+//! 2026-09-12T14:03:55.123456Z INFO  [client] [t1] examples/server.rs:146 hello peer="127.0.0.1:51344"
+//! 2026-09-12T14:03:56.234567Z ERROR [client] [t1] examples/server.rs:146 disk gone peer="127.0.0.1:51344"
 //! ```
 //!
 //! A level word at the beginning of a line sets the record's level; without one it is INFO. A line ends with LF or CR LF.
