@@ -51,13 +51,13 @@ impl Builder {
 /// Flushes all loggers and ends the process with this code. `std::process::exit` does not flush unless it is called on
 /// the thread that made the logger.
 pub fn exit(code: i32) -> ! {
-    registry::all().iter().for_each(Logger::flush_at_end);
+    registry::all().iter().for_each(|shared| shared.flush_at_end());
     process::exit(code)
 }
 
 /// Flushes every logger that is alive.
 pub fn flush_all() {
-    registry::all().iter().for_each(Logger::flush);
+    registry::all().iter().for_each(|shared| shared.exchange.flush());
 }
 
 /// Lets the facade skip what no target of the default logger wants.
@@ -88,8 +88,11 @@ struct AtEnd {
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
-        let flush = if self.is_main { Logger::flush_at_end } else { Logger::flush };
-        registry::all().iter().for_each(flush);
+        if self.is_main {
+            registry::all().iter().for_each(|shared| shared.flush_at_end());
+        } else {
+            flush_all();
+        }
     }
 }
 

@@ -193,7 +193,7 @@ impl Builder {
             rejected: AtomicU64::new(0),
             worker: Mutex::new(None),
         });
-        registry::enter(&self.name, &core)?;
+        registry::enter(&self.name, &core, &shared)?;
         let worker = Worker::new(
             self.name.clone(),
             shared.clone(),
@@ -281,12 +281,6 @@ impl Logger {
     /// Has the sinks open their files anew, after another program has moved them away. Returns when it is done.
     pub fn reopen(&self) {
         self.core.shared.reopens.store(true, Ordering::Release);
-        self.flush();
-    }
-
-    /// Flushes, as the last thing before the process ends: a sink that fails is given up as at shutdown.
-    pub(crate) fn flush_at_end(&self) {
-        self.core.shared.is_ending.store(true, Ordering::Release);
         self.flush();
     }
 

@@ -25,6 +25,14 @@ pub(crate) struct Shared {
     pub(crate) is_ending: AtomicBool,
 }
 
+impl Shared {
+    /// Flushes, as the last thing before the process ends: a sink that fails is given up as at shutdown.
+    pub(crate) fn flush_at_end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.exchange.flush();
+    }
+}
+
 /// One sink and how it is served.
 pub(crate) struct Output {
     pub(crate) sink: Box<dyn Sink>,

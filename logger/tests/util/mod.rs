@@ -80,7 +80,7 @@ impl<F: FnMut(&Lines<'_>) + Send> Sink for Calls<F> {
 /// What stands behind the source line of each text record.
 pub fn messages(text: &str) -> Vec<&str> {
     text.lines()
-        .map(|line| line.splitn(2, ".rs:").nth(1).unwrap_or(line).split_once(' ').unwrap().1)
+        .map(|line| line.split_once(".rs:").map_or(line, |(_, rest)| rest).split_once(' ').unwrap().1)
         .collect()
 }
 
