@@ -41,7 +41,7 @@ const CASES: [Case; 15] = [
     ),
     (
         "panic in a thread",
-        |path| drop(thread::spawn(with(path, panic_after)).join()),
+        |path| panic_in_thread(path),
         |path, output| {
             all_there(path, output, Some(0));
         },
@@ -233,9 +233,13 @@ fn log_to_stdout() {
     log(&logger);
 }
 
-fn with(path: &Path, act: fn(&Path)) -> impl FnOnce() + use<> {
-    let path = path.to_owned();
-    move || act(&path)
+fn panic_in_thread(path: &Path) {
+    let logger = logger(path);
+    let thread = thread::spawn(move || {
+        log(&logger);
+        panic!("on purpose");
+    });
+    assert!(thread.join().is_err());
 }
 
 fn from_thread(path: &Path) {

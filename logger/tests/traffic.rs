@@ -286,7 +286,7 @@ fn act(logger: &Logger, thread: usize, mut steps: std::slice::Iter<'_, Step>, mu
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_traffic_is_accounted_for(

@@ -67,9 +67,14 @@ impl Rolling {
         Ok(rolling)
     }
 
-    fn must_roll(&self, more: u64) -> bool {
-        let is_full = self.options.max_bytes.is_some_and(|max| self.size > 0 && self.size + more > max);
-        is_full || (self.options.daily && self.size > 0 && today() != self.day)
+    /// Whether this many more bytes belong into the file. A line of any length belongs into an empty one, several lines
+    /// only if they fit.
+    fn has_room(&self, more: u64, is_one_line: bool) -> bool {
+        if self.size == 0 && is_one_line {
+            return true;
+        }
+        let fits = self.options.max_bytes.is_none_or(|max| self.size.saturating_add(more) <= max);
+        fits && !(self.options.daily && self.size > 0 && today() != self.day)
     }
 
     fn roll(&mut self) -> io::Result<()> {
@@ -100,7 +105,7 @@ impl Rolling {
 impl Sink for Rolling {
     fn write(&mut self, lines: &Lines<'_>) -> io::Result<()> {
         let bytes = lines.bytes().len() as u64;
-        if !self.must_roll(bytes) {
+        if self.has_room(bytes, lines.len() == 1) {
             self.size += bytes;
             return self.file.write(lines);
         }
@@ -109,7 +114,7 @@ impl Sink for Rolling {
         for line in lines.each() {
             let line = line.lines();
             let bytes = line.bytes().len() as u64;
-            if outcome.is_ok() && self.must_roll(bytes) {
+            if outcome.is_ok() && !self.has_room(bytes, true) {
                 outcome = self.roll();
             }
             self.size += bytes;
