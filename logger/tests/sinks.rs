@@ -271,9 +271,10 @@ proptest! {
         prop_assert_eq!(&line["level"], "INFO");
         prop_assert_eq!(&line["fields"]["text"], &value);
         prop_assert_eq!(&line["fields"]["truth"], true);
+        let bare = format!("\"number\":{number},");
         match number.is_finite() {
-            // The parser is off by a bit in the last place.
-            true => prop_assert!((line["fields"]["number"].as_f64().unwrap() - number).abs() <= number.abs() * 1e-15),
+            // As text, since the parser is off by a bit in the last place.
+            true => prop_assert!(text.contains(&bare)),
             false => prop_assert!(line["fields"]["number"].is_string()),
         }
     }

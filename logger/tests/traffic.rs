@@ -264,7 +264,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Does the steps; how many records it logged.
-fn act(logger: &Logger, thread: usize, mut steps: std::slice::Iter<'_, Step>, mut logged: u64) -> u64 {
+fn act(logger: &Logger, thread: &str, mut steps: std::slice::Iter<'_, Step>, mut logged: u64) -> u64 {
     while let Some(step) = steps.next() {
         match step {
             Step::Log(length) => {
@@ -276,8 +276,10 @@ fn act(logger: &Logger, thread: usize, mut steps: std::slice::Iter<'_, Step>, mu
                 logger.set_filter(Filter::new(if *is_low { Level::Trace } else { Level::Warn }));
             }
             Step::Hand => {
+                // Another thread, so another order.
+                let next = format!("{thread}'");
                 return thread::scope(|scope| {
-                    scope.spawn(|| act(logger, thread, steps, logged)).join().unwrap()
+                    scope.spawn(|| act(logger, &next, steps, logged)).join().unwrap()
                 });
             }
         }
@@ -310,7 +312,7 @@ proptest! {
             let logger = &logger;
             let start = |(thread, steps): (usize, &'_ Vec<Step>)| {
                 let steps = steps.clone();
-                scope.spawn(move || act(logger, thread, steps.iter(), 0))
+                scope.spawn(move || act(logger, &thread.to_string(), steps.iter(), 0))
             };
             let threads: Vec<_> = all.iter().enumerate().map(start).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
