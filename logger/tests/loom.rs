@@ -182,9 +182,9 @@ fn loom_no_wake_up_is_lost() {
         let pair = exchange.join().unwrap();
         let worker = worker(&exchange, &written);
         assert!(put(&exchange, &pair, 1));
-        written.wait_for(1);
+        written.wait_until(|written| written.len() == 1);
         assert!(put(&exchange, &pair, 2));
-        written.wait_for(2);
+        written.wait_until(|written| written.len() == 2);
         exchange.stop();
         worker.join().unwrap();
         assert_eq!(*written.lock().unwrap(), [1, 2]);
@@ -359,9 +359,9 @@ fn loom_join_meets_sleep_and_stop() {
     });
 }
 
-/// Every dropped record is in a report or rejected, and the report comes without another record.
+/// A dropped record is reported though nothing else comes, be it dropped when the worker is about to sleep.
 #[test]
-fn loom_drops_are_counted_exactly() {
+fn loom_drops_are_reported_without_another_record() {
     explore(|| {
         let (exchange, written) = (Arc::new(Exchange::new(ONE)), log());
         let pair = exchange.join().unwrap();
@@ -374,11 +374,11 @@ fn loom_drops_are_counted_exactly() {
             let exchange = exchange.clone();
             thread::spawn(move || exchange.work(&mut collector))
         };
-        let rejected = u64::from(!put_or_drop(&exchange, &pair, 2));
+        assert!(put_or_drop(&exchange, &pair, 2));
+        written.wait_until(|written| written.len() as u64 + reported.load(Ordering::Relaxed) == 3);
         exchange.stop();
         worker.join().unwrap();
-        let written = written.lock().unwrap().len() as u64;
-        assert_eq!(written + reported.load(Ordering::Relaxed) + rejected, 3);
+        assert_eq!(written.lock().unwrap().len() as u64 + reported.load(Ordering::Relaxed), 3);
     });
 }
 

@@ -24,11 +24,11 @@ impl Deref for Log {
 }
 
 impl Log {
-    /// Returns when this many are written.
+    /// Returns when what is written, or reported as dropped, is enough.
     #[allow(dead_code)]
-    pub(crate) fn wait_for(&self, count: usize) {
+    pub(crate) fn wait_until(&self, is_enough: impl Fn(&[u64]) -> bool) {
         let mut written = self.lock().unwrap();
-        while written.len() < count {
+        while !is_enough(&written) {
             written = wait(&self.0.1, written);
         }
     }
@@ -53,11 +53,10 @@ impl Task for Collector {
     }
 
     fn write(&mut self, dropped: u64) {
-        if dropped > 0 {
+        if dropped > 0 || !self.taken.is_empty() {
+            let mut written = self.log.lock().unwrap();
+            written.append(&mut self.taken);
             self.dropped.fetch_add(dropped, Ordering::Relaxed);
-        }
-        if !self.taken.is_empty() {
-            self.log.lock().unwrap().append(&mut self.taken);
             self.log.0.1.notify_all();
         }
     }
