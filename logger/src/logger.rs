@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -176,9 +176,9 @@ impl Builder {
         let source = Source::detect();
         let shared = Arc::new(Shared {
             exchange: Exchange::new(self.half / 8),
-            dropped: AtomicU64::new(0),
             spilled: AtomicUsize::new(0),
             reopens: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
         });
         let core = Arc::new(Core {
             id: IDS.fetch_add(1, Ordering::Relaxed),
@@ -193,7 +193,7 @@ impl Builder {
             rejected: AtomicU64::new(0),
             worker: Mutex::new(None),
         });
-        registry::enter(&self.name, &core)?;
+        registry::enter(&self.name, &core, &shared)?;
         let worker = Worker::new(
             self.name.clone(),
             shared.clone(),
@@ -206,7 +206,9 @@ impl Builder {
         let thread = thread::Builder::new().name(format!("log {}", self.name));
         let handle = thread
             .spawn(move || worker.run())
-            .map_err(|error| Error::Spawn { name: self.name.clone(), source: error })?;
+            // Whoever has found the logger by its name meanwhile must not wait for a worker.
+            .inspect_err(|_| shared.exchange.leave())
+            .map_err(|error| Error::Spawn { name: self.name, source: error })?;
         *core.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
         facade::flush_at_end();
         Ok(Logger { core })
@@ -271,7 +273,7 @@ impl Logger {
         }
     }
 
-    /// Returns when every record that was logged before is at the sinks, flushed.
+    /// Returns when every record that was logged before is at the sinks, flushed; at once if a sink calls it.
     pub fn flush(&self) {
         self.core.shared.exchange.flush();
     }
@@ -280,16 +282,16 @@ impl Logger {
     pub fn reopen(&self) {
         self.core.shared.reopens.store(true, Ordering::Release);
         self.flush();
-        self.flush();
     }
 
-    /// Writes what was accepted and ends the worker; returns when it is done. Records that come later are not
-    /// accepted, and counted in [`rejected`](Self::rejected). A second call does nothing.
+    /// Writes what was accepted and ends the worker; returns when it is done, whoever else has called it, or at once if
+    /// a sink calls it. Records that come later are not accepted, and counted in [`rejected`](Self::rejected); so are
+    /// those whose callers wait for room at that moment.
     pub fn shutdown(&self) {
         self.core.shutdown();
     }
 
-    /// Records that came after [`shutdown`](Self::shutdown).
+    /// Records that came too late for [`shutdown`](Self::shutdown).
     pub fn rejected(&self) -> u64 {
         self.core.rejected.load(Ordering::Relaxed)
     }
@@ -328,24 +330,37 @@ impl Core {
     fn put_late(&self, site: &Site<'_>, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
         let mut text = Vec::new();
         self.layout.write(&mut text, site, "t?", message, fields);
-        self.accept_common(site.level, &text);
+        self.accept_common(self.lock_common(), site.level, &text);
     }
 
     #[inline]
     fn accept(&self, producer: &Producer, level: Level, text: &[u8]) {
         match self.mode {
-            Mode::PerThread => {
-                if producer.with_pair(self.id, &self.shared, |pair| self.append(pair, level, text)).is_none()
-                {
-                    self.reject();
+            Mode::PerThread => self.accept_own(producer, level, text),
+            Mode::Shared => match self.common.try_lock() {
+                // Whoever has the lock may wait for the worker, so the worker does not wait for the lock.
+                Err(TryLockError::WouldBlock) if self.shared.exchange.is_worker() => {
+                    self.accept_own(producer, level, text);
                 }
-            }
-            Mode::Shared => self.accept_common(level, text),
+                Err(TryLockError::WouldBlock) => self.accept_common(self.lock_common(), level, text),
+                Ok(common) => self.accept_common(common, level, text),
+                Err(TryLockError::Poisoned(error)) => self.accept_common(error.into_inner(), level, text),
+            },
         }
     }
 
-    fn accept_common(&self, level: Level, text: &[u8]) {
-        let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
+    #[inline]
+    fn accept_own(&self, producer: &Producer, level: Level, text: &[u8]) {
+        if producer.with_pair(self.id, &self.shared, |pair| self.append(pair, level, text)).is_none() {
+            self.reject();
+        }
+    }
+
+    fn lock_common(&self) -> MutexGuard<'_, Option<Arc<Pair>>> {
+        self.common.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accept_common(&self, mut common: MutexGuard<'_, Option<Arc<Pair>>>, level: Level, text: &[u8]) {
         if common.is_none() {
             *common = self.shared.exchange.join();
         }
@@ -371,7 +386,8 @@ impl Core {
         loop {
             let is_too_long = outcome == Append::TooLong;
             let spills = match self.overflow {
-                Overflow::Block => is_too_long,
+                // The worker itself, in a sink that logs, would wait for ever.
+                Overflow::Block => is_too_long || self.shared.exchange.is_worker(),
                 Overflow::Grow { limit } => self.reserve_spill(record, limit),
                 Overflow::DropNewest => is_too_long && !pair.has_spill(),
             };
@@ -389,7 +405,9 @@ impl Core {
                 return;
             }
             if self.overflow != Overflow::Block {
-                self.shared.dropped.fetch_add(1, Ordering::AcqRel);
+                if self.shared.exchange.drop_one(pair) == Append::Stopped {
+                    self.reject();
+                }
                 return;
             }
             pair.wait_for_room();
@@ -415,10 +433,14 @@ impl Core {
 
     fn shutdown(&self) {
         self.shared.exchange.stop();
-        let handle = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(handle) = handle {
-            // A worker that panicked has said so.
-            let _ = handle.join();
+        // A sink that ends its own logger cannot wait for it.
+        if !self.shared.exchange.is_worker() {
+            // Held while it ends, so that everybody who calls this waits for that.
+            let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(handle) = worker.take() {
+                // A worker that panicked has said so.
+                let _ = handle.join();
+            }
         }
         registry::leave(&self.name, self);
     }
