@@ -25,6 +25,41 @@ pub enum Error {
     /// A guard of this [`Evbuffer`](crate::Evbuffer) (from `pull_up`, `peek` or `reserve`) is still alive.
     #[error("this evbuffer is lent out by a guard of pull_up, peek or reserve: drop the guard first")]
     Lent,
+    /// An offset or a range reaches beyond what there is.
+    #[error("offset {at} is beyond the end at {len}")]
+    OutOfRange {
+        /// What was asked for.
+        at: u64,
+        /// How much there is.
+        len: u64,
+    },
+    /// The length would not fit its type.
+    #[error("the length of the evbuffer would exceed what can be addressed")]
+    TooLong,
+    /// There is nothing to write.
+    #[error("the evbuffer has nothing to write")]
+    Empty,
+    /// Bytes in files, and bytes that are references themselves, cannot be referenced from another evbuffer.
+    #[error(
+        "this evbuffer holds file segments or references, or is the target itself: it cannot be referenced"
+    )]
+    NotReferable,
+    /// The watcher is not, or no longer, one of this evbuffer.
+    #[error("this evbuffer has no such watcher")]
+    UnknownWatcher,
+    /// The owner of shared memory gave fewer bytes than when the memory was added.
+    #[error("shared memory became shorter after it was added to an evbuffer")]
+    SharedShrank,
+    /// A file is shorter than the file segment made of it.
+    #[error("{file} is too short for its file segment: it ends at byte {end}, byte {needed} was promised")]
+    FileShort {
+        /// Its path if that can be found out, else its descriptor.
+        file: Box<str>,
+        /// Where the segment ends in the file.
+        needed: u64,
+        /// Where the file ends.
+        end: u64,
+    },
     /// A system call failed.
     #[error("cannot {what}: {source}")]
     Io {

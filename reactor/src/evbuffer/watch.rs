@@ -1,0 +1,259 @@
+//! Telling watchers and the owner what changed.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Evbuffer;
+use crate::error::{Error, Result};
+use crate::slot::Slot;
+
+/// What a change did to the length of an evbuffer, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[doc(alias = "evbuffer_cb_info")]
+pub struct Change {
+    /// The length before the change, or before the first of several that are told at once.
+    #[doc(alias = "orig_size")]
+    pub original: usize,
+    /// How many bytes were added.
+    #[doc(alias = "n_added")]
+    pub added: usize,
+    /// How many bytes were removed.
+    #[doc(alias = "n_deleted")]
+    pub deleted: usize,
+}
+
+/// Names a watcher of one evbuffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[doc(alias = "evbuffer_cb_entry")]
+pub struct WatchId(u64);
+
+/// The part of the library that an evbuffer works for. It is told after the user's watchers, and never deferred.
+pub(crate) trait BufferOwner {
+    fn changed(&self, buffer: &Evbuffer, change: &Change);
+}
+
+type Closure = dyn FnMut(&Evbuffer, &Change);
+type Deferral = Rc<dyn Fn(&Evbuffer)>;
+
+struct Watcher {
+    id: WatchId,
+    enabled: Cell<bool>,
+    slot: Slot<Closure>,
+}
+
+#[derive(Default)]
+pub(super) struct Watch {
+    /// Oldest first. Whoever walks it holds a count, so that a change of the list makes a new one.
+    watchers: RefCell<Option<Rc<Vec<Rc<Watcher>>>>>,
+    owner: RefCell<Option<Weak<dyn BufferOwner>>>,
+    deferral: RefCell<Option<Deferral>>,
+    /// Merged changes that nobody was told yet.
+    pending: Cell<Option<Change>>,
+    /// Merged changes that the owner was told, and the watchers will be by `deliver_deferred`.
+    deferred: Cell<Option<Change>>,
+    delivering: Cell<bool>,
+}
+
+impl Change {
+    fn merged(self, earlier: Option<Change>) -> Change {
+        match earlier {
+            None => self,
+            Some(e) => Change {
+                original: e.original,
+                added: e.added.saturating_add(self.added),
+                deleted: e.deleted.saturating_add(self.deleted),
+            },
+        }
+    }
+}
+
+fn merge(into: &Cell<Option<Change>>, change: Change) {
+    into.set(Some(change.merged(into.get())));
+}
+
+/// Ends a round of calls, also when one of them panics.
+struct Round<'a>(&'a Cell<bool>);
+
+impl<'a> Round<'a> {
+    fn begin(delivering: &'a Cell<bool>) -> Round<'a> {
+        delivering.set(true);
+        Round(delivering)
+    }
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// Watchers.
+impl Evbuffer {
+    /// Has `watcher` called after every change of the length, with what changed. The most recently added one is called
+    /// first.
+    ///
+    /// It runs inside the call that changed the buffer, after the change is complete and with nothing borrowed: it may
+    /// change this buffer or others, and add or remove watchers, itself included. What it changes in this buffer is
+    /// told after all have been told of the first change, in one call with the sums; libevent would call from within
+    /// the call instead. If it panics, the panic reaches the caller of the changing method and this watcher is lost;
+    /// the buffer and the other watchers stay usable.
+    ///
+    /// A watcher that owns a clone of its own buffer keeps it alive for ever: use the one it is given.
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    /// use reactor::Evbuffer;
+    ///
+    /// let total = Rc::new(Cell::new(0));
+    /// let buffer = Evbuffer::new();
+    /// let sum = total.clone();
+    /// let watch = buffer.on_change(move |_, change| sum.set(sum.get() + change.added));
+    /// buffer.append(b"12345")?;
+    /// buffer.drain(2)?;
+    /// assert_eq!(total.get(), 5);
+    /// buffer.remove_watcher(watch)?;
+    /// # Ok::<(), reactor::Error>(())
+    /// ```
+    #[doc(alias = "evbuffer_add_cb")]
+    pub fn on_change(&self, watcher: impl FnMut(&Evbuffer, &Change) + 'static) -> WatchId {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = WatchId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let watcher = Watcher { id, enabled: Cell::new(true), slot: Slot::new(Box::new(watcher)) };
+        let mut list = self.0.watch.list().as_deref().cloned().unwrap_or_default();
+        list.push(Rc::new(watcher));
+        self.0.watch.watchers.replace(Some(Rc::new(list)));
+        self.mark_watched();
+        id
+    }
+
+    /// Removes a watcher and drops its closure, or lets it end first if it is running.
+    ///
+    /// # Errors
+    /// [`Error::UnknownWatcher`] if it is not one of this buffer.
+    #[doc(alias = "evbuffer_remove_cb_entry")]
+    #[doc(alias = "evbuffer_remove_cb")]
+    pub fn remove_watcher(&self, watcher: WatchId) -> Result<()> {
+        let watch = &self.0.watch;
+        let removed = watch.find(watcher)?;
+        let rest: Vec<_> =
+            watch.list().iter().flat_map(|l| l.iter()).filter(|w| w.id != watcher).cloned().collect();
+        let rest = (!rest.is_empty()).then(|| Rc::new(rest));
+        drop(watch.watchers.replace(rest));
+        self.mark_watched();
+        removed.slot.set(None);
+        Ok(())
+    }
+
+    /// Turns a watcher off or on again. While it is off it is skipped, and it is not told later what it missed.
+    ///
+    /// # Errors
+    /// [`Error::UnknownWatcher`] if it is not one of this buffer.
+    #[doc(alias = "evbuffer_cb_set_flags")]
+    #[doc(alias = "evbuffer_cb_clear_flags")]
+    pub fn enable_watcher(&self, watcher: WatchId, enabled: bool) -> Result<()> {
+        self.0.watch.find(watcher)?.enabled.set(enabled);
+        Ok(())
+    }
+
+    fn mark_watched(&self) {
+        let watch = &self.0.watch;
+        self.0.watched.set(watch.watchers.borrow().is_some() || watch.owner.borrow().is_some());
+    }
+
+    /// Records a change, to be told by the next `deliver`.
+    #[inline]
+    pub(super) fn note(&self, original: usize, added: usize, deleted: usize) {
+        if self.0.watched.get() && (added, deleted) != (0, 0) {
+            merge(&self.0.watch.pending, Change { original, added, deleted });
+        }
+    }
+
+    /// Tells what was recorded. Nothing of any buffer may be borrowed.
+    #[inline]
+    pub(super) fn deliver(&self) {
+        if self.0.watched.get() {
+            self.deliver_pending();
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_pending(&self) {
+        let watch = &self.0.watch;
+        if watch.delivering.get() {
+            // From within a watcher: the call that is under way goes round once more.
+            return;
+        }
+        let _round = Round::begin(&watch.delivering);
+        while let Some(change) = watch.pending.take() {
+            let deferral = watch.deferral.borrow().clone();
+            match deferral {
+                None => self.call_watchers(&change),
+                Some(schedule) => {
+                    let scheduled = watch.deferred.get().is_some();
+                    merge(&watch.deferred, change);
+                    if !scheduled {
+                        schedule(self);
+                    }
+                }
+            }
+            let owner = watch.owner.borrow().as_ref().and_then(Weak::upgrade);
+            if let Some(owner) = owner {
+                owner.changed(self, &change);
+            }
+        }
+    }
+
+    fn call_watchers(&self, change: &Change) {
+        let watchers = self.0.watch.list();
+        for watcher in watchers.iter().flat_map(|list| list.iter().rev()) {
+            if watcher.enabled.get() {
+                // Empty: removed meanwhile. It cannot be busy, since rounds do not nest.
+                let _ = watcher.slot.call(|closure| closure(self, change));
+            }
+        }
+    }
+}
+
+/// What the owner of a buffer installs.
+#[allow(dead_code, reason = "called by bufferevents and the base")]
+impl Evbuffer {
+    /// Sets who is told of every change at once, after the watchers.
+    pub(crate) fn set_owner(&self, owner: Option<Weak<dyn BufferOwner>>) {
+        drop(self.0.watch.owner.replace(owner));
+        self.mark_watched();
+    }
+
+    /// With a hook, watchers are told later: changes are merged, and the hook is called once to have
+    /// [`deliver_deferred`](Self::deliver_deferred) called, on a clone of the buffer if it is to survive until then.
+    #[doc(alias = "evbuffer_defer_callbacks")]
+    pub(crate) fn set_deferral(&self, schedule: Option<Deferral>) {
+        drop(self.0.watch.deferral.replace(schedule));
+    }
+
+    /// Tells the watchers what was merged since the hook was called. What they change is deferred again.
+    pub(crate) fn deliver_deferred(&self) {
+        let watch = &self.0.watch;
+        if watch.delivering.get() {
+            return;
+        }
+        if let Some(change) = watch.deferred.take() {
+            let round = Round::begin(&watch.delivering);
+            self.call_watchers(&change);
+            drop(round);
+        }
+        self.deliver();
+    }
+}
+
+impl Watch {
+    fn list(&self) -> Option<Rc<Vec<Rc<Watcher>>>> {
+        self.watchers.borrow().clone()
+    }
+
+    fn find(&self, id: WatchId) -> Result<Rc<Watcher>> {
+        let list = self.list();
+        list.iter().flat_map(|l| l.iter()).find(|w| w.id == id).cloned().ok_or(Error::UnknownWatcher)
+    }
+}
