@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::block::{Block, LARGE, MEDIUM, SMALL};
+use super::block::{Block, LARGE, MEDIUM, SMALL, memory_for};
 use super::file::FileRange;
 use crate::error::{Error, Result};
 
@@ -37,20 +37,7 @@ pub(super) struct Shared {
 /// Segments that left a chain. Their owners' `Drop` is user code, so they are dropped once the chain is released.
 #[derive(Default)]
 #[must_use]
-pub(super) struct Trash {
-    first: Option<Segment>,
-    more: Vec<Segment>,
-}
-
-impl Trash {
-    pub(super) fn put(&mut self, segment: Segment) {
-        match (segment, &self.first) {
-            (Segment::Owned(block), _) => drop(block),
-            (segment, None) => self.first = Some(segment),
-            (segment, Some(_)) => self.more.push(segment),
-        }
-    }
-}
+pub(super) struct Trash(Vec<Segment>);
 
 impl Shared {
     pub(super) fn new(owner: Rc<dyn AsRef<[u8]>>, range: Range<usize>) -> Shared {
@@ -58,6 +45,7 @@ impl Shared {
     }
 
     /// Shorter than the range if the owner's bytes became fewer since.
+    #[inline]
     fn data(&self) -> &[u8] {
         let all = (*self.owner).as_ref();
         all.get(self.start..self.end).or_else(|| all.get(self.start..)).unwrap_or_default()
@@ -151,6 +139,7 @@ impl Chain {
         self.segments.iter()
     }
 
+    #[inline]
     pub(super) fn front(&self) -> Option<&Segment> {
         self.segments.front()
     }
@@ -168,35 +157,47 @@ impl Chain {
 
     fn append_blocks(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let mut block = self.next_block(bytes.len());
-            let taken = block.append(bytes);
-            bytes = &bytes[taken..];
-            self.push(Segment::Owned(block));
+            // The block is made when its content is known: changed on its way it would travel through memory, which
+            // takes longer than the rest of a small append.
+            let mut memory = self.next_memory(bytes.len());
+            let n = bytes.len().min(memory.len());
+            memory[..n].copy_from_slice(&bytes[..n]);
+            self.push(Segment::Owned(Block::filled(memory, n)));
+            bytes = &bytes[n..];
         }
     }
 
-    /// An empty block for more data behind the tail. Blocks grow with the queue.
-    fn next_block(&mut self, n: usize) -> Block {
+    /// Memory for more data behind the tail. Blocks grow with the queue.
+    #[inline]
+    fn next_memory(&mut self, n: usize) -> Box<[u8]> {
         if let Some(block) = self.spare.take() {
-            return block;
+            return block.into_memory();
         }
         let grown = match self.segments.back() {
             Some(Segment::Owned(tail)) if tail.capacity() >= MEDIUM => LARGE,
             Some(Segment::Owned(_)) => MEDIUM,
             _ => SMALL,
         };
-        Block::with_room(n.clamp(grown, LARGE))
+        memory_for(n.clamp(grown, LARGE))
     }
 
+    #[inline]
     pub(super) fn push(&mut self, segment: Segment) {
         self.segments.push_back(segment);
     }
 
-    pub(super) fn prepend(&mut self, mut bytes: &[u8]) {
-        if let Some(Segment::Owned(head)) = self.segments.front_mut() {
-            let taken = head.prepend(bytes);
-            bytes = &bytes[..bytes.len() - taken];
+    #[inline]
+    pub(super) fn prepend(&mut self, bytes: &[u8]) {
+        let taken = match self.segments.front_mut() {
+            Some(Segment::Owned(head)) => head.prepend(bytes),
+            _ => 0,
+        };
+        if taken < bytes.len() {
+            self.prepend_blocks(&bytes[..bytes.len() - taken]);
         }
+    }
+
+    fn prepend_blocks(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let mut block = Block::for_prepend(bytes.len().min(LARGE));
             let taken = block.prepend(bytes);
@@ -205,8 +206,19 @@ impl Chain {
         }
     }
 
-    /// Drops `n` bytes, or all there are, from the front.
+    /// Drops the first `n` bytes if they are less than the first segment, and says whether they were.
     #[inline]
+    pub(super) fn advance(&mut self, n: usize) -> bool {
+        match self.segments.front_mut() {
+            Some(front) if n < front.len() => {
+                front.advance(n);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Drops `n` bytes, or all there are, from the front.
     pub(super) fn drain(&mut self, mut n: usize, trash: &mut Trash) {
         while let Some(front) = self.segments.front_mut() {
             let len = front.len();
@@ -214,14 +226,19 @@ impl Chain {
                 return front.advance(n);
             }
             n -= len;
-            if let Some(segment) = self.segments.pop_front() {
-                trash.put(segment);
+            if let Segment::Owned(block) = front {
+                // In place, and nothing is left to drop: to move it out first costs as much as all the rest.
+                block.retire();
+                std::mem::forget(self.segments.pop_front());
+            } else {
+                trash.0.extend(self.segments.pop_front());
             }
         }
         self.settle();
     }
 
     /// After it became empty: gives up the room of a long queue of segments.
+    #[inline]
     fn settle(&mut self) {
         if self.segments.capacity() > IDLE_SEGMENTS {
             self.segments = VecDeque::new();
@@ -299,6 +316,12 @@ impl Chain {
         Ok(done)
     }
 
+    /// The bytes of `range`, if they are in the first segment and that is memory.
+    #[inline]
+    pub(super) fn in_first(&self, range: &Range<usize>) -> Option<&[u8]> {
+        self.segments.front()?.memory()?.get(range.clone())
+    }
+
     /// Shows the bytes of `range` piece by piece until `visit` returns something. Files are read a window at a time.
     #[inline]
     pub(super) fn scan<T>(
@@ -331,11 +354,15 @@ impl Chain {
     }
 
     /// Makes the first `n` bytes, of at least that many, one piece of memory. On failure nothing changed.
+    #[inline]
     pub(super) fn pull_up(&mut self, n: usize, trash: &mut Trash) -> Result<()> {
-        let front = self.segments.front().and_then(Segment::memory).map_or(0, <[u8]>::len);
-        if front >= n {
-            return Ok(());
+        match self.segments.front().and_then(Segment::memory) {
+            Some(bytes) if bytes.len() >= n => Ok(()),
+            _ => self.gather(n, trash),
         }
+    }
+
+    fn gather(&mut self, n: usize, trash: &mut Trash) -> Result<()> {
         let mut block = self.take_front_with_room(n).unwrap_or_else(|| Block::with_room(n));
         let missing = n - block.len();
         if let Err(e) = self.copy_out(0, &mut block.room_mut()[..missing]) {
@@ -380,6 +407,7 @@ impl Chain {
     }
 
     /// The block at the back, if it has room for `n` bytes and one at least.
+    #[inline]
     pub(super) fn tail_with_room(&mut self, n: usize) -> Option<&mut Block> {
         match self.segments.back_mut() {
             Some(Segment::Owned(tail)) if tail.room() >= n.max(1) => Some(tail),
@@ -387,6 +415,7 @@ impl Chain {
         }
     }
 
+    #[inline]
     pub(super) fn tail_spare(&self) -> &[u8] {
         match self.segments.back() {
             Some(Segment::Owned(tail)) => tail.spare(),

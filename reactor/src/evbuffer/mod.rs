@@ -251,6 +251,7 @@ impl Evbuffer {
     /// # Errors
     /// [`Error::Frozen`] if the front is frozen, unless `bytes` is empty; [`Error::Lent`].
     #[doc(alias = "evbuffer_prepend")]
+    #[inline]
     pub fn prepend(&self, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
@@ -400,15 +401,25 @@ impl Evbuffer {
     #[inline]
     fn drain_locked(&self, mut chain: RefMut<'_, Chain>, n: usize) -> usize {
         let original = self.len();
-        let n = n.min(original);
+        if chain.advance(n) {
+            self.0.len.set(original - n);
+            drop(chain);
+            self.note(original, 0, n);
+        } else {
+            self.drain_segments(chain, n.min(original));
+        }
+        self.deliver();
+        n.min(original)
+    }
+
+    fn drain_segments(&self, mut chain: RefMut<'_, Chain>, n: usize) {
+        let original = self.len();
         let mut trash = Trash::default();
         chain.drain(n, &mut trash);
         self.0.len.set(original - n);
         drop(chain);
         self.note(original, 0, n);
         drop(trash);
-        self.deliver();
-        n
     }
 
     /// Copies bytes from the front into `into`, drops them, and returns how many there were.
@@ -417,6 +428,7 @@ impl Evbuffer {
     /// [`Error::Frozen`] if the front is frozen and there is something to remove; [`Error::Lent`]; the failure to read
     /// a file segment.
     #[doc(alias = "evbuffer_remove")]
+    #[inline]
     pub fn remove(&self, into: &mut [u8]) -> Result<usize> {
         if self.is_empty() || into.is_empty() {
             return Ok(0);
@@ -481,6 +493,7 @@ impl Evbuffer {
     #[doc(alias = "evbuffer_search")]
     #[doc(alias = "evbuffer_search_range")]
     #[doc(alias = "evbuffer_ptr_set")]
+    #[inline]
     pub fn find(&self, pattern: impl AsRef<[u8]>, range: impl RangeBounds<usize>) -> Result<Option<usize>> {
         let range = clip(&range, self.len());
         self.check_offset(range.start)?;
