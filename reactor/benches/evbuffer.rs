@@ -2,9 +2,16 @@
 //!
 //! `cargo bench -p reactor --bench evbuffer` prints lines of `name size ns_per_op MB_per_s`, the least of several
 //! rounds each. The twin: `cc -O2 -o evbuffer_c reactor/benches/c/evbuffer.c -levent_core && ./evbuffer_c`.
-#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a program to be read, not linked")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a program to be read, not linked"
+)]
 
 use std::hint::black_box;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 use reactor::Evbuffer;
 use reactor::evbuffer::Eol;
@@ -60,10 +67,12 @@ fn fill(b: &Evbuffer, size: usize, n: usize) {
     }
 }
 
+type Operation = (&'static str, fn(&str, usize));
+
 fn main() {
     // Cargo's own flags (`--bench`) are of no use here; a name selects operations.
     let wanted = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
-    let all: [(&str, fn(&str, usize)); 12] = [
+    let all: [Operation; 13] = [
         ("add", add),
         ("drain", drain),
         ("add_drain", add_drain),
@@ -76,6 +85,7 @@ fn main() {
         ("search", search),
         ("search_absent", search_absent),
         ("read_line", read_line),
+        ("echo", echo),
     ];
     for (name, run) in all.into_iter().filter(|(name, _)| wanted.is_empty() || wanted == *name) {
         for size in SIZES {
@@ -285,5 +295,29 @@ fn read_line(name: &str, size: usize) {
             assert!(b.is_empty());
             ns
         })
+    });
+}
+
+/// Reads what a peer sent, moves it to another buffer and writes it back; the peer's own calls are counted too.
+fn echo(name: &str, size: usize) {
+    let (input, output) = (Evbuffer::new(), Evbuffer::new());
+    let (mut peer, here) = UnixStream::pair().unwrap();
+    let mut bytes = vec![b'x'; size];
+    let n = operations(size).min(10_000);
+    report(name, size, || {
+        let ns = timed(|| {
+            for _ in 0..n {
+                peer.write_all(&bytes).unwrap();
+                let mut got = 0;
+                while got < size {
+                    got += input.read_from(&here, 16_384).unwrap();
+                    output.append_buffer(&input).unwrap();
+                    output.write_to(&here, None).unwrap();
+                }
+                peer.read_exact(&mut bytes).unwrap();
+            }
+        });
+        assert!(output.is_empty() && bytes[size - 1] == b'x');
+        (n, ns)
     });
 }

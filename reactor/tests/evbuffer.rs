@@ -1,4 +1,5 @@
 //! The evbuffer's contract, case by case (the numbers are those of the conformance list), and against a `Vec<u8>`.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "helpers of tests")]
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -44,7 +45,7 @@ fn buffer(bytes: &[u8]) -> Evbuffer {
 fn pieces(pieces: &[&[u8]]) -> Evbuffer {
     let buffer = Evbuffer::new();
     for piece in pieces {
-        buffer.append_shared(piece.to_vec()).unwrap();
+        buffer.append_shared(Vec::from(*piece)).unwrap();
     }
     buffer.validate().unwrap();
     buffer
@@ -1157,7 +1158,8 @@ fn owners_of_shared_memory_may_use_the_buffer_when_dropped() {
 #[test]
 fn write_macros_append() {
     let mut b = Evbuffer::new();
-    write!(b, "{}", "plain").unwrap();
+    let word = "plain";
+    write!(b, "{word}").unwrap();
     write!(b, " text").unwrap();
     b.write_all(b"!").unwrap();
     b.flush().unwrap();

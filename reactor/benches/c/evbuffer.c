@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #define QUEUE (1024 * 1024)
 #define ROUNDS 7
@@ -230,7 +232,35 @@ read_line(size_t size, size_t n)
 	return ns;
 }
 
-enum count { BATCHES, LINES, WHOLE, FIXED, FEW };
+static uint64_t
+echo(size_t size, size_t n)
+{
+	int fds[2];
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	uint64_t start = cpu_ns();
+	for (size_t i = 0; i < n; i++) {
+		CHECK(write(fds[0], bytes, size) == (ssize_t)size);
+		for (size_t got = 0; got < size;) {
+			int part = evbuffer_read(a, fds[1], 16384);
+			CHECK(part > 0);
+			got += (size_t)part;
+			CHECK(evbuffer_add_buffer(b, a) == 0);
+			CHECK(evbuffer_write(b, fds[1]) == part);
+		}
+		for (size_t got = 0; got < size;) {
+			ssize_t part = read(fds[0], bytes + got, size - got);
+			CHECK(part > 0);
+			got += (size_t)part;
+		}
+	}
+	uint64_t ns = cpu_ns() - start;
+	CHECK(evbuffer_get_length(b) == 0 && bytes[size - 1] == 'x');
+	close(fds[0]);
+	close(fds[1]);
+	return ns;
+}
+
+enum count { BATCHES, LINES, WHOLE, FIXED, FEW, FEWER };
 
 static const struct {
 	const char *name;
@@ -249,6 +279,7 @@ static const struct {
 	{"search", search, FEW},
 	{"search_absent", search_absent, FEW},
 	{"read_line", read_line, LINES},
+	{"echo", echo, FEWER},
 };
 
 static double
@@ -270,8 +301,11 @@ once(size_t op, size_t size)
 	case FIXED:
 		per_batch = OPERATIONS;
 		break;
-	default:
+	case FEW:
 		per_batch = min(operations(size), 50000);
+		break;
+	default:
+		per_batch = min(operations(size), 10000);
 	}
 	for (size_t i = 0; i < batches; i++)
 		ns += all[op].run(size, per_batch);
