@@ -9,7 +9,7 @@ use super::file::FileRange;
 use crate::error::{Error, Result};
 
 /// An emptied chain keeps room for this many segments: enough for request and reply, little for an idle connection.
-const IDLE_SEGMENTS: usize = 16;
+pub(super) const IDLE_SEGMENTS: usize = 16;
 
 /// Invariant: no segment is empty, so a chain without bytes holds no block, owner or file.
 #[derive(Default)]
@@ -432,6 +432,11 @@ impl Chain {
         if n > 0 && !set_aside && self.tail_with_room(n).is_none() {
             self.spare = Some(Block::with_room(n));
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.segments.capacity()
     }
 
     /// What is wrong with it, and its length in bytes.

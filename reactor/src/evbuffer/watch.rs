@@ -159,7 +159,13 @@ impl Evbuffer {
 
     fn mark_watched(&self) {
         let watch = &self.0.watch;
-        self.0.watched.set(watch.watchers.borrow().is_some() || watch.owner.borrow().is_some());
+        let watched = watch.watchers.borrow().is_some() || watch.owner.borrow().is_some();
+        self.0.watched.set(watched);
+        if !watched {
+            // What nobody was told, for example after a panic, is not for those who come later.
+            watch.pending.set(None);
+            watch.deferred.set(None);
+        }
     }
 
     /// Records a change, to be told by the next `deliver`.
