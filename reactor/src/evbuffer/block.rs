@@ -9,10 +9,6 @@ pub(super) const MEDIUM: usize = 16 * 1024;
 /// The largest block that is kept for reuse; longer data is spread over several.
 pub(super) const LARGE: usize = 64 * 1024;
 
-/// Data begins on a cache line where it can: copying large data is a quarter faster then. Each block has that much
-/// more memory than its class says.
-const LINE: usize = 64;
-
 /// At most this many blocks of each class wait in a thread's store: 1, 1 and 2 MiB. It covers what one turn of a
 /// busy loop has in flight, and what stays behind after a burst is small beside the burst.
 const KEPT: [usize; 3] = [256, 64, 32];
@@ -100,11 +96,10 @@ impl Block {
         n
     }
 
-    /// A block whose data are the `n` bytes of `memory` from its first line.
+    /// A block of which the first `n` bytes of memory are data.
     #[inline]
     pub(super) fn filled(memory: Box<[u8]>, n: usize) -> Block {
-        let start = first_line(&memory);
-        Block { end: memory.len().min(start + n), memory, start }
+        Block { end: n.min(memory.len()), memory, start: 0 }
     }
 
     /// Takes its memory out and leaves it hollow.
@@ -180,14 +175,8 @@ pub(super) fn memory_for(n: usize) -> Box<[u8]> {
     }
 }
 
-/// Where the first cache line of `memory` begins.
-#[inline]
-pub(super) fn first_line(memory: &[u8]) -> usize {
-    (memory.as_ptr().addr().wrapping_neg() % LINE).min(memory.len())
-}
-
 fn zeroed(n: usize) -> Box<[u8]> {
-    vec![0; n.saturating_add(LINE)].into_boxed_slice()
+    vec![0; n].into_boxed_slice()
 }
 
 #[inline]
@@ -211,7 +200,7 @@ fn reuse(class: usize) -> Option<Box<[u8]>> {
 
 #[inline]
 fn give_back(memory: Box<[u8]>) {
-    let class = match memory.len().wrapping_sub(LINE) {
+    let class = match memory.len() {
         SMALL => 0,
         MEDIUM => 1,
         LARGE => 2,
@@ -242,8 +231,7 @@ mod tests {
         drop(blocks);
         assert_eq!(kept(), [KEPT[0], 0, 0]);
         let first = Block::with_room(SMALL);
-        assert_eq!(first.data().as_ptr().addr() % LINE, 0);
-        assert!(first.room() >= SMALL);
+        assert_eq!(first.room(), SMALL);
         assert_eq!(kept()[0], KEPT[0] - 1);
         drop((first, Block::with_room(SMALL + 1), Block::with_room(MEDIUM + 1), Block::with_room(LARGE + 1)));
         assert_eq!(kept(), [KEPT[0], 1, 1], "longer ones are not kept");
@@ -261,7 +249,7 @@ mod tests {
         block.advance(6);
         block.align();
         assert_eq!((block.data(), block.range()), (&b"world"[..], 0..5));
-        assert_eq!(block.append(&vec![7; 2 * SMALL]), SMALL + LINE - 5);
+        assert_eq!(block.append(&vec![7; 2 * SMALL]), SMALL - 5);
         assert_eq!(block.room(), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::block::{Block, LARGE, MEDIUM, SMALL, first_line, memory_for};
+use super::block::{Block, LARGE, MEDIUM, SMALL, memory_for};
 use super::file::FileRange;
 use crate::error::{Error, Result};
 
@@ -156,9 +156,8 @@ impl Chain {
             // The block is made when its content is known: changed on its way it would travel through memory, which
             // takes longer than the rest of a small append.
             let mut memory = self.next_memory(bytes.len());
-            let start = first_line(&memory);
-            let n = bytes.len().min(memory.len() - start);
-            memory[start..start + n].copy_from_slice(&bytes[..n]);
+            let n = bytes.len().min(memory.len());
+            memory[..n].copy_from_slice(&bytes[..n]);
             self.push(Segment::Owned(Block::filled(memory, n)));
             bytes = &bytes[n..];
         }

@@ -11,7 +11,7 @@ use super::file::FileRange;
 use super::{End, Evbuffer};
 use crate::error::{Error, Result};
 
-/// New blocks offered to one read: a small one and five of 64 KiB, which bounds a read to about 324 KiB.
+/// New blocks offered to one read: a small one and five of 64 KiB, which bounds a read to 324 KiB.
 const READ_BLOCKS: usize = 6;
 /// Pieces of memory given to one write.
 const WRITE_PIECES: usize = 64;
@@ -30,7 +30,7 @@ impl Evbuffer {
     /// Reads once from `fd`, at most `max` bytes, and appends them. `Ok(0)` is the end of the stream, unless `max` is
     /// zero. An interrupted call is tried again.
     ///
-    /// libevent's default maximum of 4096 bytes a read has no counterpart: `max` says it all, up to about 324 KiB a call.
+    /// libevent's default maximum of 4096 bytes a read has no counterpart: `max` says it all, up to 324 KiB a call.
     ///
     /// # Errors
     /// [`Error::Frozen`] if the back is frozen; [`Error::Lent`]; [`Error::Io`] with what the system said, which for a
