@@ -328,8 +328,8 @@ impl EventBase {
         event.add(timeout)
     }
 
-    /// Runs `task` from the loop, after what is active now and before the next poll. When more than 32 were deferred
-    /// in one turn, the others wait for the next one.
+    /// Runs `task` from the loop, after what is active at the base's middle priority, which it has, and without
+    /// waiting for anything. When more than 32 were deferred in one turn, the others wait for the next one.
     ///
     /// # Errors
     /// [`Error::Freed`] when the owner is gone; the task is dropped.
@@ -661,7 +661,9 @@ impl EventBase {
         }
         core.clock.refresh();
         let io = core.io.borrow();
+        let mut seen = 0;
         for ready in selector.ready() {
+            seen += 1;
             match ready {
                 Ready::Io(key, what) => {
                     io.ready(key, what, |callback, hit| core.activate(callback.clone(), hit, When::Now));
@@ -669,9 +671,10 @@ impl EventBase {
                 Ready::Signal(signal) => {
                     core.signals.borrow().ready(signal, |callback, times| core.signal(callback, times));
                 }
+                Ready::Woken => (),
             }
         }
-        selector.grow();
+        selector.grow(seen);
         Ok(())
     }
 
