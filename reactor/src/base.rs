@@ -539,14 +539,10 @@ impl EventBase {
         self.core.timers.borrow_mut().insert(lane, deadline, Expiry { callback, tag })
     }
 
-    /// Moves a timer to another deadline, if it can be done in place.
-    pub(crate) fn reschedule_timer(&self, key: TimerKey, lane: Lane, deadline: Nanos) -> bool {
-        let mut timers = self.core.timers.borrow_mut();
-        let in_place = lane == Lane::Heap && timers.lane_of(key) == Some(Lane::Heap);
-        if in_place {
-            timers.reschedule(key, deadline);
-        }
-        in_place
+    /// Gives a timer another deadline; its new key, unless it is gone.
+    #[inline]
+    pub(crate) fn reschedule_timer(&self, key: TimerKey, lane: Lane, deadline: Nanos) -> Option<TimerKey> {
+        self.core.timers.borrow_mut().reschedule(key, lane, deadline)
     }
 
     pub(crate) fn remove_timer(&self, key: TimerKey) {
@@ -792,7 +788,7 @@ impl Core {
 
     /// Reads the clock afresh: the cached time is as old as the callbacks since took.
     fn next_wait(&self) -> Wait {
-        match self.timers.borrow_mut().next() {
+        match self.timers.borrow().next() {
             None => Wait::Forever,
             Some(deadline) => {
                 let now = self.clock.fresh();

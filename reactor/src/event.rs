@@ -482,13 +482,12 @@ impl EventCore {
     }
 
     fn set_timer(self: &Rc<Self>, lane: Lane, deadline: Nanos) {
-        if let Some(key) = self.timer.get() {
-            if self.base.reschedule_timer(key, lane, deadline) {
-                return;
-            }
-            self.base.remove_timer(key);
-        }
-        self.timer.set(Some(self.base.insert_timer(lane, deadline, self.clone(), EventFlags::TIMEOUT)));
+        let moved = self.timer.get().and_then(|key| self.base.reschedule_timer(key, lane, deadline));
+        let key = match moved {
+            Some(key) => key,
+            None => self.base.insert_timer(lane, deadline, self.clone(), EventFlags::TIMEOUT),
+        };
+        self.timer.set(Some(key));
     }
 
     fn clear_timer(&self) {

@@ -96,7 +96,12 @@ impl Watched {
         loop {
             match rustix::io::read(&self.pipe, &mut bytes) {
                 Ok(0) => return times,
-                Ok(n) => times = times.saturating_add(n as u32),
+                Ok(n) => {
+                    times = times.saturating_add(n as u32);
+                    if n < bytes.len() {
+                        return times;
+                    }
+                }
                 Err(Errno::INTR) => (),
                 Err(_) => return times,
             }
