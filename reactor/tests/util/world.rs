@@ -136,6 +136,13 @@ impl Census {
     }
 }
 
+impl Member {
+    /// To have a closure capture it by a use.
+    pub fn census(&self) -> &Census {
+        &self.0
+    }
+}
+
 impl Drop for Member {
     fn drop(&mut self) {
         self.0.0.set(self.0.alive() - 1);
