@@ -649,7 +649,8 @@ fn bev_38_data_in_the_turn_of_the_timeout_wins() {
 
 #[test]
 fn a_timeout_that_was_overtaken_is_not_told() {
-    let overtake: [(&str, fn(&Bufferevent)); 3] = [
+    type Act = fn(&Bufferevent);
+    let overtake: [(&str, Act); 3] = [
         ("disabled", |bev| bev.disable(READ)),
         ("set anew", |bev| bev.set_timeouts(Some(5 * SECOND), None)),
         ("taken away", |bev| drop(bev.take_socket())),
@@ -789,6 +790,19 @@ fn urgent_data_does_not_stall_what_follows_it() {
         f.until(|| f.bev.input().len() >= 11);
         assert_eq!(f.input(), b"beforeafter");
     }
+}
+
+/// The turn that finds out that a full read was the last one does not make `ONCE` wait for another.
+#[test]
+fn once_returns_after_a_read_that_only_looked_like_having_more_behind_it() {
+    each_mode(|mode| {
+        let f = fixture(mode);
+        f.bev.set_max_single_read(8);
+        f.bev.enable(READ).unwrap();
+        f.send(b"8 bytes!");
+        assert_eq!(f.base.run(reactor::LoopFlags::ONCE).unwrap(), Outcome::Stopped);
+        assert_eq!(f.input(), b"8 bytes!");
+    });
 }
 
 #[test]
