@@ -412,7 +412,7 @@ fn lis_10_in_a_process_of_its_own() {
     let free = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
     let in_use = std::os::fd::AsRawFd::as_raw_fd(&free) as u64;
     drop(free);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(in_use), ..before.clone() }).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(in_use), ..before }).unwrap();
     let turns = Count::default();
     while told.get() < 10 {
         base.run(LoopFlags::ONCE).unwrap();
@@ -449,11 +449,11 @@ fn lis_10_errors_in_a_process_of_its_own() {
         let free = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let in_use = std::os::fd::AsRawFd::as_raw_fd(&free) as u64;
         drop(free);
-        setrlimit(Resource::Nofile, Rlimit { current: Some(in_use), ..before.clone() }).unwrap();
+        setrlimit(Resource::Nofile, Rlimit { current: Some(in_use), ..before }).unwrap();
         let outcome = catch_unwind(AssertUnwindSafe(|| base.dispatch()));
-        setrlimit(Resource::Nofile, before.clone()).unwrap();
-        if outcome.is_ok() {
-            assert_eq!(outcome.unwrap().unwrap(), Outcome::NoEvents);
+        setrlimit(Resource::Nofile, before).unwrap();
+        if let Ok(outcome) = outcome {
+            assert_eq!(outcome.unwrap(), Outcome::NoEvents);
             assert_eq!(accepted.borrow().len(), 0);
             listener.enable();
         }
