@@ -222,7 +222,7 @@ fn ten_thousand_objects_made_and_freed_leave_nothing() {
         socket.output().append_shared(Shared(shared)).unwrap();
         socket.set_timeouts(Some(Duration::from_secs(1)), Some(Duration::from_secs(1)));
         socket.enable(READ).unwrap();
-        if nth % 2 == 0 {
+        if nth.is_multiple_of(2) {
             base.run(LoopFlags::NONBLOCK).unwrap();
         }
         [&bev, &other, &socket].into_iter().for_each(Bufferevent::free);
