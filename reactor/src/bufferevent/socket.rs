@@ -113,6 +113,10 @@ impl Socket {
             did |= self.finish_connect(state);
         }
         let turn = state.base().turn();
+        // After a connect, what was queued meanwhile leaves before anything is read.
+        if did && self.can_write(state) && self.write_turn.replace(turn) != turn {
+            self.write(state);
+        }
         if self.can_read(state) && self.read_turn.replace(turn) != turn {
             did |= self.read(state);
         }
