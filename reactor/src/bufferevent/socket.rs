@@ -113,9 +113,9 @@ impl Socket {
             did |= self.finish_connect(state);
         }
         let turn = state.base().turn();
-        // After a connect, what was queued meanwhile leaves before anything is read.
-        if did && self.can_write(state) && self.write_turn.replace(turn) != turn {
-            self.write(state);
+        // What waited for the connect leaves, and a write callback that is owed runs, before anything is read.
+        if (did || self.owes_write.get()) && self.can_write(state) && self.write_turn.replace(turn) != turn {
+            did |= self.write(state);
         }
         if self.can_read(state) && self.read_turn.replace(turn) != turn {
             did |= self.read(state);
