@@ -10,6 +10,9 @@ use crate::script::{Scenario, parse};
 pub(crate) struct Contract {
     pub(crate) id: String,
     pub(crate) is_starred: bool,
+    pub(crate) text: String,
+    /// How the port differs; empty if it does not.
+    pub(crate) difference: String,
 }
 
 /// A path under `reactor/`.
@@ -33,8 +36,16 @@ pub(crate) fn id(scenario: &str) -> String {
 }
 
 pub(crate) fn contracts() -> Vec<Contract> {
-    let contract = |fields: Vec<&str>| Contract { id: fields[0].to_owned(), is_starred: fields[1] == "star" };
-    table("oracle/conformance.txt").into_iter().map(|line| contract(fields(&line))).collect()
+    let contract = |line: &String| {
+        let fields = fields(line);
+        Contract {
+            id: fields[0].to_owned(),
+            is_starred: fields[1] == "star",
+            text: fields[2].to_owned(),
+            difference: fields[3].to_owned(),
+        }
+    };
+    table("oracle/conformance.txt").iter().map(contract).collect()
 }
 
 /// The scenarios that are not played here, with the reasons.

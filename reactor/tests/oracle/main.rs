@@ -10,6 +10,7 @@
 
 mod catalog;
 mod child;
+mod conformance;
 mod names;
 mod script;
 mod trace;
