@@ -10,7 +10,10 @@ fn cloudstore(arguments: &[&str]) -> Output {
 fn version_names_the_program_and_its_version() {
     let output = cloudstore(&["--version"]);
     assert!(output.status.success());
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("cloudstore {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!("cloudstore {}\n", env!("CARGO_PKG_VERSION"))
+    );
     assert!(output.stderr.is_empty());
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::active::{Callback, Node, Popped, Queues, When};
+use crate::active::{Callback, Node, Queues, When};
 use crate::builder::{Builder, Limits};
 use crate::clock::{Clock, Nanos, nanos};
 use crate::error::{Error, Result};
@@ -110,7 +110,15 @@ struct Core {
     deferred: Cell<usize>,
     /// Counts up with each poll.
     turn: Cell<u64>,
-    waiting: Cell<usize>,
+    tally: Tally,
+}
+
+/// The figures of [`Counts`], kept along, since a peak can be between two looks.
+#[derive(Default)]
+struct Tally {
+    /// In the I/O map, for a signal, for a timer, or in a queue.
+    added: Cell<usize>,
+    active: Cell<usize>,
     peak_added: Cell<usize>,
     peak_active: Cell<usize>,
 }
@@ -160,9 +168,7 @@ impl EventBase {
             running_event: Cell::new(None),
             deferred: Cell::new(0),
             turn: Cell::new(0),
-            waiting: Cell::new(0),
-            peak_added: Cell::new(0),
-            peak_active: Cell::new(0),
+            tally: Tally::default(),
         };
         Ok(EventBase { core: Rc::new(core), is_owner: true })
     }
@@ -207,17 +213,18 @@ impl EventBase {
             if core.got_exit.get() || self.got_break() {
                 return Ok(Outcome::Stopped);
             }
-            let is_busy = core.queues.borrow().active() > 0 || core.remote.is_waiting();
-            if !is_busy && !flags.contains(LoopFlags::NO_EXIT_ON_EMPTY) && !core.has_events() {
+            self.check()?;
+            let is_busy = core.tally.active.get() > 0 || core.remote.is_waiting();
+            if !is_busy && !flags.contains(LoopFlags::NO_EXIT_ON_EMPTY) && core.tally.added.get() == 0 {
                 return Ok(Outcome::NoEvents);
             }
-            drop(core.promote());
+            core.queues.borrow_mut().promote();
             self.poll(is_busy || flags.contains(LoopFlags::NONBLOCK))?;
             self.take_posted();
             core.expire();
-            if core.queues.borrow().active() > 0 {
+            if core.tally.active.get() > 0 {
                 let ran = self.process();
-                if flags.contains(LoopFlags::ONCE) && ran > 0 && core.queues.borrow().active() == 0 {
+                if flags.contains(LoopFlags::ONCE) && ran > 0 && core.tally.active.get() == 0 {
                     return Ok(Outcome::Stopped);
                 }
             } else if flags.contains(LoopFlags::NONBLOCK) {
@@ -321,8 +328,8 @@ impl EventBase {
         event.add(timeout)
     }
 
-    /// Runs `task` from the loop, after what is active now and before the next poll. When more than 32 were deferred
-    /// in one turn, the others wait for the next one.
+    /// Runs `task` from the loop, after what is active at the base's middle priority, which it has, and without
+    /// waiting for anything. When more than 32 were deferred in one turn, the others wait for the next one.
     ///
     /// # Errors
     /// [`Error::Freed`] when the owner is gone; the task is dropped.
@@ -408,11 +415,10 @@ impl EventBase {
     #[doc(alias = "event_base_priority_init")]
     pub fn set_priorities(&self, priorities: usize) -> Result<()> {
         check_priorities(priorities)?;
-        if self.core.queues.borrow().active() > 0 {
+        if self.core.tally.active.get() > 0 {
             return Err(Error::Active { what: "number of priorities" });
         }
-        let stale = self.core.queues.replace(Queues::new(priorities)).take_all();
-        drop(stale);
+        self.core.queues.replace(Queues::new(priorities));
         Ok(())
     }
 
@@ -420,19 +426,20 @@ impl EventBase {
     #[doc(alias = "event_base_get_num_events")]
     #[doc(alias = "event_base_get_max_events")]
     pub fn counts(&self) -> Counts {
-        let core = &self.core;
+        let tally = &self.core.tally;
         Counts {
-            added: core.added(),
-            active: core.queues.borrow().active(),
-            peak_added: core.peak_added.get(),
-            peak_active: core.peak_active.get(),
+            added: tally.added.get(),
+            active: tally.active.get(),
+            peak_added: tally.peak_added.get(),
+            peak_active: tally.peak_active.get(),
         }
     }
 
     /// Lets the peaks of [`counts`](Self::counts) start again from what is there now.
     pub fn reset_peaks(&self) {
-        self.core.peak_added.set(self.core.added());
-        self.core.peak_active.set(self.core.queues.borrow().active());
+        let tally = &self.core.tally;
+        tally.peak_added.set(tally.added.get());
+        tally.peak_active.set(tally.active.get());
     }
 
     /// The system's way of polling: `epoll`.
@@ -513,9 +520,12 @@ impl EventBase {
     }
 
     pub(crate) fn deactivate(&self, node: &Node) -> bool {
-        let (was_active, stale) = self.core.queues.borrow_mut().deactivate(node);
-        drop(stale);
-        was_active
+        let removed = self.core.queues.borrow_mut().deactivate(node);
+        if removed.is_none() {
+            return false;
+        }
+        self.core.tally.leave_queue();
+        true
     }
 
     pub(crate) fn insert_timer(
@@ -525,24 +535,21 @@ impl EventBase {
         callback: Rc<dyn Callback>,
         tag: EventFlags,
     ) -> TimerKey {
-        let key = self.core.timers.borrow_mut().insert(lane, deadline, Expiry { callback, tag });
-        self.core.note_peaks();
-        key
+        self.core.tally.add(1);
+        self.core.timers.borrow_mut().insert(lane, deadline, Expiry { callback, tag })
     }
 
-    /// Moves a timer to another deadline, if it can be done in place.
-    pub(crate) fn reschedule_timer(&self, key: TimerKey, lane: Lane, deadline: Nanos) -> bool {
-        let mut timers = self.core.timers.borrow_mut();
-        let in_place = lane == Lane::Heap && timers.lane_of(key) == Some(Lane::Heap);
-        if in_place {
-            timers.reschedule(key, deadline);
-        }
-        in_place
+    /// Gives a timer another deadline; its new key, unless it is gone.
+    #[inline]
+    pub(crate) fn reschedule_timer(&self, key: TimerKey, lane: Lane, deadline: Nanos) -> Option<TimerKey> {
+        self.core.timers.borrow_mut().reschedule(key, lane, deadline)
     }
 
     pub(crate) fn remove_timer(&self, key: TimerKey) {
         let removed = self.core.timers.borrow_mut().remove(key);
-        drop(removed);
+        if removed.is_some() {
+            self.core.tally.remove(1);
+        }
     }
 
     pub(crate) fn timer_deadline(&self, key: TimerKey) -> Option<Nanos> {
@@ -554,7 +561,7 @@ impl EventBase {
         let outcome = core.with_selector(|selector| core.io.borrow_mut().add(selector, waiting))?;
         match outcome {
             Ok(()) => {
-                self.count_waiting(1);
+                core.tally.add(1);
                 Ok(())
             }
             Err((Refused::MixedTrigger, _waiting)) => Err(Error::MixedTrigger),
@@ -565,7 +572,7 @@ impl EventBase {
     pub(crate) fn stop_waiting_for_fd(&self, fd: RawFd, callback: &dyn Callback) {
         let removed = self.core.io.borrow_mut().remove(fd, callback);
         if removed.is_some() {
-            self.count_waiting(-1);
+            self.core.tally.remove(1);
         }
     }
 
@@ -579,14 +586,14 @@ impl EventBase {
         let core = &*self.core;
         core.with_selector(|selector| core.signals.borrow_mut().add(selector, signal, callback))?
             .map_err(|source| Error::Signal { signal, source })?;
-        self.count_waiting(1);
+        core.tally.add(1);
         Ok(())
     }
 
     pub(crate) fn stop_waiting_for_signal(&self, signal: i32, callback: &dyn Callback) {
         let removed = self.core.signals.borrow_mut().remove(signal, callback);
         if removed.is_some() {
-            self.count_waiting(-1);
+            self.core.tally.remove(1);
         }
     }
 
@@ -604,10 +611,9 @@ impl EventBase {
 
     /// Something that is not in the I/O map, a timer or a queue begins (1) or ends (-1) to keep the loop alive.
     pub(crate) fn count_waiting(&self, by: isize) {
-        let waiting = &self.core.waiting;
-        waiting.set(waiting.get().saturating_add_signed(by));
-        if by > 0 {
-            self.core.note_peaks();
+        match usize::try_from(by) {
+            Ok(by) => self.core.tally.add(by),
+            Err(_) => self.core.tally.remove(by.unsigned_abs()),
         }
     }
 
@@ -651,7 +657,9 @@ impl EventBase {
         }
         core.clock.refresh();
         let io = core.io.borrow();
+        let mut seen = 0;
         for ready in selector.ready() {
+            seen += 1;
             match ready {
                 Ready::Io(key, what) => {
                     io.ready(key, what, |callback, hit| core.activate(callback.clone(), hit, When::Now));
@@ -659,9 +667,10 @@ impl EventBase {
                 Ready::Signal(signal) => {
                     core.signals.borrow().ready(signal, |callback, times| core.signal(callback, times));
                 }
+                Ready::Woken => (),
             }
         }
-        selector.grow();
+        selector.grow(seen);
         Ok(())
     }
 
@@ -678,20 +687,20 @@ impl EventBase {
     /// Runs the most urgent queue that has anything; how many callbacks counted.
     fn process(&self) -> usize {
         let core = &*self.core;
-        let priorities = core.queues.borrow().priorities();
-        for priority in 0..priorities {
-            if core.queues.borrow().is_empty(priority) {
-                continue;
-            }
+        let mut ran = 0;
+        let mut from = 0;
+        while ran == 0 {
+            let most_urgent = core.queues.borrow().most_urgent(from);
+            let Some(priority) = most_urgent else { break };
             core.running_priority.set(priority as u8);
-            let ran = self.process_queue(priority);
-            if ran > 0 || self.got_break() {
-                core.running_priority.set(u8::MAX);
-                return ran;
+            ran = self.process_queue(priority);
+            if self.got_break() {
+                break;
             }
+            from = priority + 1;
         }
         core.running_priority.set(u8::MAX);
-        0
+        ran
     }
 
     fn process_queue(&self, priority: usize) -> usize {
@@ -700,14 +709,8 @@ impl EventBase {
         let mut ran = 0;
         loop {
             let popped = core.queues.borrow_mut().pop(priority);
-            let (callback, what) = match popped {
-                Some((Popped::Live(callback), what)) => (callback, what),
-                Some((Popped::Stale(callback), _)) => {
-                    drop(callback);
-                    continue;
-                }
-                None => return ran,
-            };
+            let Some((callback, what)) = popped else { return ran };
+            core.tally.leave_queue();
             ran += usize::from(callback.run(what));
             if self.got_break() || ran >= most || core.continuing.get() {
                 return ran;
@@ -729,8 +732,10 @@ impl EventBase {
         owned.iter().for_each(|object| object.free_with_base());
         drop(owned);
         let callbacks = core.queues.borrow_mut().take_all();
+        callbacks.iter().for_each(|_| core.tally.leave_queue());
         drop(callbacks);
         let timers = core.timers.borrow_mut().take_all();
+        core.tally.remove(timers.len());
         drop(timers);
         let waiting = core.io.borrow_mut().take_all();
         drop(waiting);
@@ -766,7 +771,7 @@ impl Core {
         let priority = callback.node().priority();
         let fresh = self.queues.borrow_mut().activate(callback, what, when);
         if fresh {
-            self.note_peaks();
+            self.tally.join_queue();
         }
         if when == When::Now
             && self.running_priority.get() != u8::MAX
@@ -781,13 +786,9 @@ impl Core {
         self.activate(callback.clone(), EventFlags::SIGNAL, When::Now);
     }
 
-    fn promote(&self) -> Vec<Rc<dyn Callback>> {
-        self.queues.borrow_mut().promote()
-    }
-
     /// Reads the clock afresh: the cached time is as old as the callbacks since took.
     fn next_wait(&self) -> Wait {
-        match self.timers.borrow_mut().next() {
+        match self.timers.borrow().next() {
             None => Wait::Forever,
             Some(deadline) => {
                 let now = self.clock.fresh();
@@ -802,23 +803,9 @@ impl Core {
         loop {
             let due = self.timers.borrow_mut().pop_due(now);
             let Some((deadline, Expiry { callback, tag })) = due else { return };
+            self.tally.remove(1);
             callback.expired(tag, deadline);
         }
-    }
-
-    fn has_events(&self) -> bool {
-        self.waiting.get() > 0 || self.timers.borrow().len() > 0
-    }
-
-    fn added(&self) -> usize {
-        self.waiting.get() + self.timers.borrow().len() + self.queues.borrow().active()
-    }
-
-    fn note_peaks(&self) {
-        let active = self.queues.borrow().active();
-        let added = self.waiting.get() + self.timers.borrow().len() + active;
-        self.peak_added.set(self.peak_added.get().max(added));
-        self.peak_active.set(self.peak_active.get().max(active));
     }
 
     fn with_selector<R>(&self, act: impl FnOnce(&Selector) -> R) -> Result<R> {
@@ -826,6 +813,34 @@ impl Core {
             Some(selector) => Ok(act(selector)),
             None => Err(Error::Freed { what: "event base" }),
         }
+    }
+}
+
+impl Tally {
+    #[inline]
+    fn add(&self, by: usize) {
+        let added = self.added.get() + by;
+        self.added.set(added);
+        self.peak_added.set(self.peak_added.get().max(added));
+    }
+
+    #[inline]
+    fn remove(&self, by: usize) {
+        self.added.set(self.added.get().saturating_sub(by));
+    }
+
+    #[inline]
+    fn join_queue(&self) {
+        self.add(1);
+        let active = self.active.get() + 1;
+        self.active.set(active);
+        self.peak_active.set(self.peak_active.get().max(active));
+    }
+
+    #[inline]
+    fn leave_queue(&self) {
+        self.remove(1);
+        self.active.set(self.active.get().saturating_sub(1));
     }
 }
 

@@ -29,6 +29,8 @@ use crate::timer::{Lane, TimerKey};
 ///
 /// An event owns its descriptor, or shares it by `Rc`, so that a closed one is never polled.
 ///
+/// A closure that panics is lost, and its event is idle then unless the closure had set its successor.
+///
 /// ```
 /// use reactor::{Event, EventBase, EventFlags};
 /// use std::io::{Read, Write};
@@ -87,8 +89,10 @@ pub(crate) struct EventCore {
     lane: Cell<Lane>,
     /// When the time-out was due that passed last.
     due: Cell<Nanos>,
-    /// Deliveries of its signal that its next call answers, one call each.
+    /// Deliveries of its signal since it ran last; the next run answers each with a call.
     deliveries: Cell<u32>,
+    /// Calls that the present run still owes.
+    owed: Cell<u32>,
     is_freed: Cell<bool>,
     closure: Slot<Closure>,
 }
@@ -138,6 +142,9 @@ impl Event {
     }
 
     /// A persistent event on a signal: one call for each delivery since it was added.
+    ///
+    /// While any base of the process waits for a signal, its default action does not happen; nor does it afterwards,
+    /// when the signal does nothing.
     ///
     /// # Errors
     /// [`Error::Freed`] when the base is gone. The signal itself is tried when the event is added.
@@ -205,6 +212,7 @@ impl Event {
             lane: Cell::new(Lane::Heap),
             due: Cell::new(0),
             deliveries: Cell::new(0),
+            owed: Cell::new(0),
             is_freed: Cell::new(false),
             closure: Slot::new(closure),
         });
@@ -450,6 +458,7 @@ impl EventCore {
         self.period.set(0);
         self.stop_waiting();
         self.deliveries.set(0);
+        self.owed.set(0);
         self.base.deactivate(&self.node);
     }
 
@@ -473,13 +482,12 @@ impl EventCore {
     }
 
     fn set_timer(self: &Rc<Self>, lane: Lane, deadline: Nanos) {
-        if let Some(key) = self.timer.get() {
-            if self.base.reschedule_timer(key, lane, deadline) {
-                return;
-            }
-            self.base.remove_timer(key);
-        }
-        self.timer.set(Some(self.base.insert_timer(lane, deadline, self.clone(), EventFlags::TIMEOUT)));
+        let moved = self.timer.get().and_then(|key| self.base.reschedule_timer(key, lane, deadline));
+        let key = match moved {
+            Some(key) => key,
+            None => self.base.insert_timer(lane, deadline, self.clone(), EventFlags::TIMEOUT),
+        };
+        self.timer.set(Some(key));
     }
 
     fn clear_timer(&self) {
@@ -531,21 +539,19 @@ impl Callback for EventCore {
             self.stop_waiting();
         }
         let event = Event { core: self };
-        let core = &event.core;
+        let core = &*event.core;
+        let mut run = Run { core, is_whole: false };
         core.base.set_running_event(Some(core.key));
-        core.deliveries.set(core.deliveries.get().max(1));
+        core.owed.set(core.deliveries.take().max(1));
         // `del` takes back the calls that are left.
-        while let Some(left) = core.deliveries.get().checked_sub(1) {
-            core.deliveries.set(left);
+        while let Some(left) = core.owed.get().checked_sub(1) {
+            core.owed.set(left);
             let _ = core.closure.call(|closure| closure(&event, what));
-            if core.base.got_break() {
-                core.deliveries.set(0);
+            if left > 0 && core.base.got_break() {
+                break;
             }
         }
-        core.base.set_running_event(None);
-        if core.is_freed.get() {
-            core.close();
-        }
+        run.is_whole = true;
         true
     }
 
@@ -558,6 +564,27 @@ impl Callback for EventCore {
 
     fn signalled(self: Rc<Self>, times: u32) {
         self.deliveries.set(self.deliveries.get().saturating_add(times));
+    }
+}
+
+/// Tidies up after an event's closure, also when that panics.
+struct Run<'a> {
+    core: &'a EventCore,
+    is_whole: bool,
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        let core = self.core;
+        core.base.set_running_event(None);
+        core.owed.set(0);
+        if !self.is_whole && !core.closure.is_set() {
+            // Nobody is left to read what it waits for: pending, it would keep the loop spinning.
+            core.del();
+        }
+        if core.is_freed.get() {
+            core.close();
+        }
     }
 }
 

@@ -51,6 +51,16 @@ impl Shared {
         self.waiting.iter().fold(EventFlags::empty(), |all, waiting| all | waiting.interest)
     }
 
+    #[inline]
+    fn hit(&self, what: EventFlags, mut activate: impl FnMut(&Rc<dyn Callback>, EventFlags)) {
+        for waiting in self.waiting.iter().rev() {
+            let hit = what & waiting.interest;
+            if hit.intersects(EventFlags::IO) {
+                activate(&waiting.callback, hit);
+            }
+        }
+    }
+
     /// What happened, with a half-close that the kernel reported but mio cannot name.
     fn observed(&self, what: EventFlags) -> EventFlags {
         let hidden = EventFlags::WRITE | EventFlags::CLOSED;
@@ -131,8 +141,8 @@ impl IoMap {
         if index >= self.by_fd.len() {
             self.by_fd.resize(index + 1, None);
         }
-        let key = match self.by_fd[index] {
-            Some(key) => key,
+        let (key, is_new) = match self.by_fd[index] {
+            Some(key) => (key, false),
             None => {
                 let shared =
                     Shared { fd: number, registered: interest, is_excessive: false, waiting: Vec::new() };
@@ -142,7 +152,7 @@ impl IoMap {
                     return Err(Refused::Io(error));
                 }
                 self.by_fd[index] = Some(key);
-                key
+                (key, true)
             }
         };
         let Some(Slot::Shared(shared)) = self.slots.get_mut(key) else {
@@ -152,8 +162,10 @@ impl IoMap {
         if !wanted.is_empty() && (wanted ^ interest).contains(EventFlags::EDGE) {
             return Err(Refused::MixedTrigger);
         }
-        if !shared.registered.contains(interest) || (shared.registered ^ interest).contains(EventFlags::EDGE)
-        {
+        // Registering an edge anew reports what is there already, which the new event has not heard of.
+        let is_news = !shared.registered.contains(interest)
+            || (shared.registered | interest).contains(EventFlags::EDGE);
+        if is_news && !is_new {
             selector.modify(fd, key, wanted | interest).map_err(Refused::Io)?;
             shared.registered = wanted | interest;
         }
@@ -222,15 +234,7 @@ impl IoMap {
         mut activate: impl FnMut(&Rc<dyn Callback>, EventFlags),
     ) {
         match self.slots.get(key) {
-            Some(Slot::Shared(shared)) => {
-                let what = shared.observed(what) | EventFlags::EDGE;
-                for waiting in shared.waiting.iter().rev() {
-                    let hit = what & waiting.interest;
-                    if hit.intersects(EventFlags::IO) {
-                        activate(&waiting.callback, hit);
-                    }
-                }
-            }
+            Some(Slot::Shared(shared)) => shared.hit(shared.observed(what) | EventFlags::EDGE, activate),
             Some(Slot::Stream(callback)) => activate(callback, what),
             None => (),
         }
@@ -241,11 +245,11 @@ impl IoMap {
         &self,
         fd: RawFd,
         what: EventFlags,
-        mut activate: impl FnMut(&Rc<dyn Callback>, EventFlags),
+        activate: impl FnMut(&Rc<dyn Callback>, EventFlags),
     ) {
         let key = index(fd).and_then(|index| *self.by_fd.get(index)?);
-        if let Some(key) = key {
-            self.ready(key, what & EventFlags::IO, &mut activate);
+        if let Some(Slot::Shared(shared)) = key.and_then(|key| self.slots.get(key)) {
+            shared.hit(what, activate);
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) enum Ready {
     Io(Key, EventFlags),
     /// The pipe of a signal has bytes.
     Signal(i32),
+    /// The wait is over; what for is known elsewhere.
+    Woken,
 }
 
 const WAKER: u64 = u64::MAX;
@@ -124,17 +126,17 @@ impl Selector {
     }
 
     pub(crate) fn ready(&self) -> impl Iterator<Item = Ready> + '_ {
-        self.events.iter().filter_map(|event| match event.token().0 as u64 {
-            WAKER | TIMER => None,
-            token if token >= SIGNALS => Some(Ready::Signal((token - SIGNALS) as i32)),
-            token => Some(Ready::Io(Key::from_token(token), readiness(event))),
+        self.events.iter().map(|event| match event.token().0 as u64 {
+            WAKER | TIMER => Ready::Woken,
+            token if token >= SIGNALS => Ready::Signal((token - SIGNALS) as i32),
+            token => Ready::Io(Key::from_token(token), readiness(event)),
         })
     }
 
-    /// Makes room for more events if the last poll used all of it.
-    pub(crate) fn grow(&mut self) {
+    /// Makes room for more events if the last poll, which reported `seen`, used all of it.
+    pub(crate) fn grow(&mut self, seen: usize) {
         let capacity = self.events.capacity();
-        if capacity < MAX_EVENTS && self.events.iter().count() == capacity {
+        if capacity < MAX_EVENTS && seen == capacity {
             self.events = Events::with_capacity(capacity * 2);
         }
     }

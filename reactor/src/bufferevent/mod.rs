@@ -364,6 +364,7 @@ impl Bufferevent {
     /// the user.
     #[doc(alias = "bufferevent_setfd")]
     pub fn take_socket(&self) -> Option<OwnedFd> {
+        self.state.check().ok()?;
         socket::take(&self.state)
     }
 

@@ -6,7 +6,6 @@ use std::rc::{Rc, Weak};
 use super::flags::{BevEvent, Direction, FlushMode, TriggerOptions};
 use super::state::{State, Transport};
 use crate::error::{Error, Result};
-use crate::evbuffer::Change;
 
 pub(super) struct Pair {
     partner: RefCell<Weak<State>>,
@@ -39,10 +38,8 @@ impl Pair {
         }
     }
 
-    pub(super) fn output_added(&self, state: &Rc<State>, change: &Change) {
-        if change.added > change.deleted
-            && let Some(partner) = self.partner()
-        {
+    pub(super) fn output_added(&self, state: &Rc<State>) {
+        if let Some(partner) = self.partner() {
             offer(state, &partner);
         }
     }
