@@ -75,8 +75,8 @@ impl Bufferevent {
     #[doc(alias = "bufferevent_socket_new")]
     pub fn socket(base: &EventBase, socket: impl Into<OwnedFd>, options: BevOptions) -> Result<Bufferevent> {
         let bev = Self::unconnected(base, options)?;
-        match bev.replace_socket(Some(socket.into())) {
-            Ok(_) => Ok(bev),
+        match socket::adopt(&bev.state, socket.into()) {
+            Ok(()) => Ok(bev),
             Err(error) => {
                 bev.free();
                 Err(error)
@@ -368,7 +368,8 @@ impl Bufferevent {
         socket::take(&self.state)
     }
 
-    /// Gives it a connected socket, or none, and returns the one it had. The directions that are on go on with it.
+    /// Gives it a connected socket, or none, and returns the one it had. The directions that are on go on with it, as if
+    /// they were turned on again: one write callback follows if there is nothing to send.
     ///
     /// # Errors
     /// [`Error::Io`] as [`socket`](Self::socket), with no socket then; [`Error::NotASocket`] for one end of a pair;
@@ -383,6 +384,7 @@ impl Bufferevent {
         let old = socket::take(&self.state);
         if let Some(socket) = socket {
             socket::adopt(&self.state, socket)?;
+            self.state.enable(self.state.enabled.get());
         }
         Ok(old)
     }

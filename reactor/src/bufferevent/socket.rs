@@ -118,6 +118,10 @@ impl Socket {
             did |= self.finish_connect(state);
         }
         let turn = state.base().turn();
+        // What waited for the connect leaves, and a write callback that is owed runs, before anything is read.
+        if (did || self.owes_write.get()) && self.can_write(state) && self.write_turn.replace(turn) != turn {
+            did |= self.write(state);
+        }
         if self.can_read(state) && self.read_turn.replace(turn) != turn {
             did |= self.read(state);
         }
