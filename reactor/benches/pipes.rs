@@ -50,7 +50,10 @@ fn main() {
     let pairs = util::option("-n").unwrap_or(100);
     let active = util::option("-a").unwrap_or(1);
     let writes = util::option("-w").unwrap_or(pairs);
-    assert!((1..=pairs).contains(&active), "usage: pipes [-n PAIRS] [-a ACTIVE] [-w WRITES], 1 <= ACTIVE <= PAIRS");
+    assert!(
+        (1..=pairs).contains(&active),
+        "usage: pipes [-n PAIRS] [-a ACTIVE] [-w WRITES], 1 <= ACTIVE <= PAIRS"
+    );
 
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = Some(pairs as u64 * 2 + SPARE_FDS);

@@ -126,7 +126,9 @@ impl Queues {
             self.later.take(node);
         }
         node.in_later.set(when == When::NextTurn);
-        self.queue_of(node).push(callback);
+        let queue = self.queue_of(node);
+        node.place.set(queue.next());
+        queue.entries.push_back(Some(callback));
         fresh
     }
 
@@ -152,8 +154,11 @@ impl Queues {
     /// Moves what waited for this turn to its queue.
     pub(crate) fn promote(&mut self) {
         while let Some(callback) = self.later.pop() {
-            callback.node().in_later.set(false);
-            self.queue_of(callback.node()).push(callback);
+            let node = callback.node();
+            node.in_later.set(false);
+            let queue = self.queue_of(node);
+            node.place.set(queue.next());
+            queue.entries.push_back(Some(callback));
         }
     }
 
@@ -184,10 +189,10 @@ impl Queue {
         self.entries.len() - self.holes
     }
 
+    /// The number of the next entry.
     #[inline]
-    fn push(&mut self, callback: Rc<dyn Callback>) {
-        callback.node().place.set(self.first + self.entries.len() as u64);
-        self.entries.push_back(Some(callback));
+    fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
     }
 
     #[inline]
@@ -313,7 +318,10 @@ mod tests {
             let at = model.iter().position(|&other| other == nth);
             match random >> 60 {
                 0..=6 => {
-                    assert_eq!(queues.activate(tasks[nth].clone(), EventFlags::READ, When::Now), at.is_none());
+                    assert_eq!(
+                        queues.activate(tasks[nth].clone(), EventFlags::READ, When::Now),
+                        at.is_none()
+                    );
                     if at.is_none() {
                         model.push(nth);
                     }

@@ -206,7 +206,7 @@ impl EventBase {
         let _running = Running::enter(core)?;
         core.got_exit.set(false);
         core.got_break.set(false);
-        core.remote.take_break();
+        core.remote.forget_break();
         loop {
             core.continuing.set(false);
             core.deferred.set(0);
@@ -268,7 +268,8 @@ impl EventBase {
     #[doc(alias = "event_base_got_break")]
     pub fn got_break(&self) -> bool {
         let core = &self.core;
-        if core.is_running.get() && core.remote.is_breaking() && core.remote.take_break() {
+        if core.remote.is_breaking() && core.is_running.get() {
+            core.remote.forget_break();
             core.got_break.set(true);
         }
         core.got_break.get()
@@ -397,7 +398,7 @@ impl EventBase {
     pub fn common_timeout(&self, duration: Duration) -> Result<CommonTimeout> {
         self.check()?;
         match self.core.timers.borrow_mut().lane(nanos(duration)) {
-            Some(lane) => Ok(CommonTimeout { base: self.core.id, lane, duration }),
+            Some(lane) => Ok(CommonTimeout { base: self.core.id, lane, nanos: nanos(duration), duration }),
             None => Err(Error::TooManyCommonTimeouts { duration, most: Timers::<Expiry>::MAX_LANES }),
         }
     }
@@ -642,7 +643,7 @@ impl EventBase {
         let mut guard = core.selector.borrow_mut();
         let Some(selector) = guard.as_mut() else { return Err(Error::Freed { what: "event base" }) };
         core.io.borrow_mut().flush(selector).map_err(Error::io("change what the event loop polls"))?;
-        core.clock.forget();
+        core.clock.end_turn();
         core.turn.set(core.turn.get() + 1);
         let wait = if at_once { Wait::No } else { core.next_wait() };
         let failed = Error::io("poll for events");
@@ -655,7 +656,7 @@ impl EventBase {
             }
             _ => selector.wait(wait).map_err(failed)?,
         }
-        core.clock.refresh();
+        core.clock.start_turn();
         let io = core.io.borrow();
         let mut seen = 0;
         for ready in selector.ready() {
@@ -768,16 +769,12 @@ impl fmt::Debug for EventBase {
 impl Core {
     #[inline]
     fn activate(&self, callback: Rc<dyn Callback>, what: EventFlags, when: When) {
-        let priority = callback.node().priority();
-        let fresh = self.queues.borrow_mut().activate(callback, what, when);
-        if fresh {
-            self.tally.join_queue();
-        }
-        if when == When::Now
-            && self.running_priority.get() != u8::MAX
-            && priority < self.running_priority.get()
-        {
+        let running = self.running_priority.get();
+        if running != u8::MAX && when == When::Now && callback.node().priority() < running {
             self.continuing.set(true);
+        }
+        if self.queues.borrow_mut().activate(callback, what, when) {
+            self.tally.join_queue();
         }
     }
 
@@ -799,6 +796,9 @@ impl Core {
 
     /// Activates the timers that are due.
     fn expire(&self) {
+        if self.timers.borrow().next().is_none() {
+            return;
+        }
         let now = self.clock.now();
         loop {
             let due = self.timers.borrow_mut().pop_due(now);
@@ -861,7 +861,7 @@ impl Drop for Running<'_> {
         self.0.is_running.set(false);
         self.0.running_priority.set(u8::MAX);
         self.0.running_event.set(None);
-        self.0.clock.forget();
+        self.0.clock.end_turn();
     }
 }
 
@@ -870,6 +870,7 @@ impl Drop for Running<'_> {
 pub struct CommonTimeout {
     pub(crate) base: u64,
     pub(crate) lane: Lane,
+    pub(crate) nanos: Nanos,
     duration: Duration,
 }
 

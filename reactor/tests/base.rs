@@ -11,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::{
-    CommonTimeout, Error, Event, EventBase, EventFlags, EventTicket, LoopFlags, Notifier, Outcome, SteppedClock,
+    CommonTimeout, Error, Event, EventBase, EventFlags, EventTicket, LoopFlags, Notifier, Outcome,
+    SteppedClock,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use world::*;
@@ -187,7 +188,11 @@ fn ev_09_continue_outside_a_pass_does_nothing() {
     w.activate([&a, &b]);
     w.base.loop_continue();
     w.dispatch();
-    assert_eq!(w.trace.take(), "a b socket:READ", "had the request been kept, the poll would have come before b");
+    assert_eq!(
+        w.trace.take(),
+        "a b socket:READ",
+        "had the request been kept, the poll would have come before b"
+    );
 }
 
 #[test]
@@ -247,7 +252,8 @@ fn ev_17_fds_run_in_the_order_in_which_they_became_ready() {
     let w = World::new();
     let pairs: Vec<_> = (0..3).map(|_| pair()).collect();
     let names = ["a", "b", "c"];
-    let events: Vec<_> = pairs.iter().zip(names).map(|((_, theirs), name)| w.on(theirs, READ, name)).collect();
+    let events: Vec<_> =
+        pairs.iter().zip(names).map(|((_, theirs), name)| w.on(theirs, READ, name)).collect();
     events.iter().for_each(|event| event.add(None).unwrap());
     w.step();
     [2, 0, 1].into_iter().for_each(|nth: usize| write(&pairs[nth].0, b"x"));
@@ -366,7 +372,9 @@ fn ev_42_once_on_a_descriptor_is_one_call() {
     let (ours, theirs) = pair();
     let once = || {
         let trace = w.trace.clone();
-        w.base.once_fd(theirs.clone(), READ, Some(ms(20)), move |_, what| trace.note(show("once", what))).unwrap();
+        w.base
+            .once_fd(theirs.clone(), READ, Some(ms(20)), move |_, what| trace.note(show("once", what)))
+            .unwrap();
     };
     once();
     assert_eq!(w.dispatch(), Outcome::NoEvents);
@@ -409,7 +417,8 @@ fn ev_45_activation_by_descriptor_asks_for_the_interest() {
     let w = World::new();
     let (ours, theirs) = pair();
     let fd = std::os::fd::AsRawFd::as_raw_fd(&*ours);
-    let (reads, writes, idle) = (w.on(&ours, READ, "reads"), w.on(&ours, READ | WRITE, "both"), w.on(&ours, READ, "idle"));
+    let (reads, writes, idle) =
+        (w.on(&ours, READ, "reads"), w.on(&ours, READ | WRITE, "both"), w.on(&ours, READ, "idle"));
     let other = w.on(&theirs, READ, "other");
     [&reads, &writes, &other].iter().for_each(|event| event.add(None).unwrap());
     w.base.activate_by_fd(fd, WRITE | CLOSED);
@@ -479,7 +488,8 @@ fn ev_85_another_thread_wakes_the_loop() {
         (|notifier, ticket| notifier.activate(ticket, WRITE).unwrap(), false, true),
         (
             |notifier, ticket| {
-                let add = move |base: &EventBase| base.event(ticket).unwrap().add(Some(Duration::ZERO)).unwrap();
+                let add =
+                    move |base: &EventBase| base.event(ticket).unwrap().add(Some(Duration::ZERO)).unwrap();
                 notifier.post(add).unwrap();
             },
             false,
@@ -656,7 +666,12 @@ fn deferred_tasks_beyond_the_cap_wait_for_the_next_turn() {
 #[test]
 fn a_dispatch_limit_polls_between_callbacks() {
     let clock = SteppedClock::new();
-    let base = EventBase::builder().priorities(2).clock(&clock).max_dispatch_interval(None, Some(2), 1).build().unwrap();
+    let base = EventBase::builder()
+        .priorities(2)
+        .clock(&clock)
+        .max_dispatch_interval(None, Some(2), 1)
+        .build()
+        .unwrap();
     let w = World { base, clock, trace: Trace::default() };
     let (ours, theirs) = pair();
     let socket = w.on(&theirs, READ, "socket");
@@ -672,7 +687,8 @@ fn a_dispatch_limit_polls_between_callbacks() {
 #[test]
 fn a_dispatch_limit_by_time_polls_between_callbacks() {
     let clock = SteppedClock::new();
-    let limited = EventBase::builder().priorities(2).clock(&clock).max_dispatch_interval(Some(ms(10)), None, 0);
+    let limited =
+        EventBase::builder().priorities(2).clock(&clock).max_dispatch_interval(Some(ms(10)), None, 0);
     let w = World { base: limited.build().unwrap(), clock, trace: Trace::default() };
     let (ours, theirs) = pair();
     let socket = w.on(&theirs, READ, "socket");

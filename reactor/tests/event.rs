@@ -196,7 +196,10 @@ fn ev_36_flags_that_do_not_go_together_are_refused() {
         assert!(matches!(made, Err(Error::Flags { .. })), "{flags:?}");
     }
     for flags in [READ, WRITE, CLOSED, EDGE, SIGNAL | READ, TIMEOUT] {
-        assert!(matches!(Event::signal_with(&w.base, 10, flags, |_, _| ()), Err(Error::Flags { .. })), "{flags:?}");
+        assert!(
+            matches!(Event::signal_with(&w.base, 10, flags, |_, _| ()), Err(Error::Flags { .. })),
+            "{flags:?}"
+        );
         assert!(matches!(Event::manual(&w.base, flags, |_, _| ()), Err(Error::Flags { .. })), "{flags:?}");
     }
     assert_eq!(Rc::strong_count(&ours), 1, "a refused descriptor is given back");
@@ -281,7 +284,8 @@ fn ev_52_a_descriptor_number_may_come_again() {
     let duplicate = theirs.as_fd().try_clone_to_owned().unwrap();
     let number = duplicate.as_raw_fd();
     let trace = w.trace.clone();
-    let second = Event::fd(&w.base, duplicate, READ | PERSIST, move |_, what| trace.note(show("second", what)));
+    let second =
+        Event::fd(&w.base, duplicate, READ | PERSIST, move |_, what| trace.note(show("second", what)));
     let second = second.unwrap();
     second.add(None).unwrap();
     write(&ours, b"x");
@@ -292,7 +296,8 @@ fn ev_52_a_descriptor_number_may_come_again() {
     // Other tests of this process may take the number first; the case needs it.
     let again = rustix::io::fcntl_dupfd_cloexec(&*theirs, number).unwrap();
     let trace = w.trace.clone();
-    let third = Event::fd(&w.base, again, WRITE | PERSIST, move |_, what| trace.note(show("third", what))).unwrap();
+    let third =
+        Event::fd(&w.base, again, WRITE | PERSIST, move |_, what| trace.note(show("third", what))).unwrap();
     third.add(None).unwrap();
     w.step();
     assert_eq!(sorted(&w), "first:READ third:WRITE");
@@ -481,7 +486,10 @@ fn a_pending_event_needs_no_handle() {
     w.on(&theirs, READ, "socket").add(None).unwrap();
     w.timer("active").activate(READ);
     let trace = w.trace.clone();
-    Event::signal_with(&w.base, 10, EventFlags::empty(), move |_, _| trace.note("signal")).unwrap().add(None).unwrap();
+    Event::signal_with(&w.base, 10, EventFlags::empty(), move |_, _| trace.note("signal"))
+        .unwrap()
+        .add(None)
+        .unwrap();
     write(&ours, b"x");
     w.base.activate_by_signal(10);
     assert_eq!(w.dispatch(), Outcome::NoEvents);

@@ -274,7 +274,10 @@ fn the_base_may_go_while_its_loop_runs() {
     let (ours, theirs) = pair();
     write(&ours, b"x");
     let member = census.join();
-    Event::fd(&handle, theirs, READ, move |_, _| panic!("{}", member.census().alive())).unwrap().add(None).unwrap();
+    Event::fd(&handle, theirs, READ, move |_, _| panic!("{}", member.census().alive()))
+        .unwrap()
+        .add(None)
+        .unwrap();
     let owner = RefCell::new(Some(base));
     let member = census.join();
     let ends = Event::timer(&handle, {
@@ -398,10 +401,11 @@ fn captured_values_may_use_the_base_when_they_are_dropped() {
     let held = poker(&w.base, &drops);
     w.base.once(None, move |_| drop(held)).unwrap();
     let held = poker(&w.base, &drops);
-    w.base.once(Some(ms(1)), move |_| {
-        let _ = &held;
-    })
-    .unwrap();
+    w.base
+        .once(Some(ms(1)), move |_| {
+            let _ = &held;
+        })
+        .unwrap();
     let held = poker(&w.base, &drops);
     w.base.defer(move |_| drop(held)).unwrap();
     w.dispatch();
@@ -461,7 +465,8 @@ fn a_descriptor_may_use_the_base_when_it_is_closed() {
     let (ours, _theirs) = pair();
     let make = || {
         let (held, ours) = (poker(&w.base, &drops), ours.clone());
-        let event = Event::fd(&w.base, Fd(ours, Some(Box::new(move || drop(held)))), READ, |_, _| ()).unwrap();
+        let event =
+            Event::fd(&w.base, Fd(ours, Some(Box::new(move || drop(held)))), READ, |_, _| ()).unwrap();
         event.add(None).unwrap();
         event
     };
