@@ -346,7 +346,7 @@ impl EventBase {
     #[doc(alias = "event_base_active_by_fd")]
     pub fn activate_by_fd(&self, fd: RawFd, what: EventFlags) {
         let core = &*self.core;
-        core.io.borrow().on_fd(fd, what, |callback, hit| core.activate(callback.clone(), hit, When::Now));
+        core.io.borrow().on_fd(fd, what, |callback, hit| core.activate_ready(callback, hit));
     }
 
     /// Activates the events that wait for `signal`, as if it were delivered once; an unknown signal is ignored.
@@ -505,7 +505,18 @@ impl EventBase {
 
     #[inline]
     pub(crate) fn activate(&self, callback: Rc<dyn Callback>, what: EventFlags, when: When) {
-        self.core.activate(callback, what, when);
+        self.core.activate(callback.node(), || callback.clone(), what, when);
+    }
+
+    /// As [`activate`](Self::activate), for who has the node at hand: `handle` is asked for if it was not queued yet.
+    #[inline]
+    pub(crate) fn activate_node(
+        &self,
+        node: &Node,
+        handle: impl FnOnce() -> Rc<dyn Callback>,
+        what: EventFlags,
+    ) {
+        self.core.activate(node, handle, what, When::Now);
     }
 
     /// As [`activate`](Self::activate), in this turn unless too many were deferred in it.
@@ -517,7 +528,7 @@ impl EventBase {
         let nth = core.deferred.get();
         core.deferred.set(nth + 1);
         let when = if nth < MAX_DEFERRED_PER_TURN { When::Now } else { When::NextTurn };
-        core.activate(callback, EventFlags::empty(), when);
+        self.activate(callback, EventFlags::empty(), when);
     }
 
     pub(crate) fn deactivate(&self, node: &Node) -> bool {
@@ -663,7 +674,7 @@ impl EventBase {
             seen += 1;
             match ready {
                 Ready::Io(key, what) => {
-                    io.ready(key, what, |callback, hit| core.activate(callback.clone(), hit, When::Now));
+                    io.ready(key, what, |callback, hit| core.activate_ready(callback, hit));
                 }
                 Ready::Signal(signal) => {
                     core.signals.borrow().ready(signal, |callback, times| core.signal(callback, times));
@@ -768,19 +779,24 @@ impl fmt::Debug for EventBase {
 
 impl Core {
     #[inline]
-    fn activate(&self, callback: Rc<dyn Callback>, what: EventFlags, when: When) {
+    fn activate(&self, node: &Node, handle: impl FnOnce() -> Rc<dyn Callback>, what: EventFlags, when: When) {
         let running = self.running_priority.get();
-        if running != u8::MAX && when == When::Now && callback.node().priority() < running {
+        if running != u8::MAX && when == When::Now && node.priority() < running {
             self.continuing.set(true);
         }
-        if self.queues.borrow_mut().activate(callback, what, when) {
+        if self.queues.borrow_mut().activate(node, handle, what, when) {
             self.tally.join_queue();
         }
     }
 
+    #[inline]
+    fn activate_ready(&self, callback: &Rc<dyn Callback>, what: EventFlags) {
+        self.activate(callback.node(), || callback.clone(), what, When::Now);
+    }
+
     fn signal(&self, callback: &Rc<dyn Callback>, times: u32) {
         callback.clone().signalled(times);
-        self.activate(callback.clone(), EventFlags::SIGNAL, When::Now);
+        self.activate_ready(callback, EventFlags::SIGNAL);
     }
 
     /// Reads the clock afresh: the cached time is as old as the callbacks since took.

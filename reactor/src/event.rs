@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::active::{Callback, Node, When};
+use crate::active::{Callback, Node};
 use crate::base::{CommonTimeout, EventBase};
 use crate::clock::{Nanos, nanos};
 use crate::error::{Error, Result};
@@ -288,7 +288,7 @@ impl Event {
     pub fn activate(&self, what: EventFlags) {
         let core = &self.core;
         if core.check().is_ok() {
-            core.base.activate(core.clone(), what, When::Now);
+            core.base.activate_node(&core.node, || core.clone(), what);
         }
     }
 
@@ -583,8 +583,7 @@ impl Callback for EventCore {
         if self.flags.contains(EventFlags::PERSIST) {
             self.due.set(due);
         }
-        let base = self.base.handle();
-        base.activate(self, tag, When::Now);
+        self.base.activate_node(&self.node, || self.clone(), tag);
     }
 
     fn signalled(self: Rc<Self>, times: u32) {
