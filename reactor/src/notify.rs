@@ -119,9 +119,8 @@ impl Remote {
         self.breaking.load(Ordering::Relaxed)
     }
 
-    /// Forgets a break that was asked for; true if there was one.
-    pub(crate) fn take_break(&self) -> bool {
-        self.breaking.swap(false, Ordering::Relaxed)
+    pub(crate) fn forget_break(&self) {
+        self.breaking.store(false, Ordering::Relaxed);
     }
 
     /// Ends the traffic; what is returned is dropped by the caller, outside the lock.
