@@ -207,6 +207,8 @@ impl EventBase {
         core.got_exit.set(false);
         core.got_break.set(false);
         core.remote.take_break();
+        // What ran in any turn counts: the last one may only find that there was no more.
+        let mut has_run = false;
         loop {
             core.continuing.set(false);
             core.deferred.set(0);
@@ -223,8 +225,8 @@ impl EventBase {
             self.take_posted();
             core.expire();
             if core.tally.active.get() > 0 {
-                let ran = self.process();
-                if flags.contains(LoopFlags::ONCE) && ran > 0 && core.tally.active.get() == 0 {
+                has_run |= self.process() > 0;
+                if flags.contains(LoopFlags::ONCE) && has_run && core.tally.active.get() == 0 {
                     return Ok(Outcome::Stopped);
                 }
             } else if flags.contains(LoopFlags::NONBLOCK) {

@@ -73,9 +73,10 @@ impl Selector {
         Waker::new(self.poll.registry(), Token(WAKER as usize))
     }
 
-    /// Registers a stream by edges, for reading and writing, for as long as it lives.
+    /// Registers a stream by edges, for reading and writing, for as long as it lives. Urgent data is told as `CLOSED`:
+    /// after either a short read does not mean that there is no more.
     pub(crate) fn add_stream(&self, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(key.token() as usize), interest)
     }
 
@@ -189,6 +190,6 @@ fn readiness(event: &mio::event::Event) -> EventFlags {
     what.set(EventFlags::READ, event.is_readable());
     what.set(EventFlags::WRITE, event.is_writable());
     // mio names EPOLLRDHUP only beside EPOLLIN; alone, it is the event that has no other name.
-    what.set(EventFlags::CLOSED, event.is_read_closed() || what.is_empty());
+    what.set(EventFlags::CLOSED, event.is_read_closed() || event.is_priority() || what.is_empty());
     what
 }

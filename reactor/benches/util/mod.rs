@@ -1,5 +1,5 @@
 //! What the benches share: CPU time, the checked assertion, the random numbers that the C twins use as well.
-#![allow(dead_code, reason = "each bench uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each bench uses a part")]
 
 use rustix::time::{ClockId, clock_gettime};
 

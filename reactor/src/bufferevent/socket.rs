@@ -166,7 +166,8 @@ impl Socket {
                 state.failed(Direction::READ, BevEvent::READING | BevEvent::EOF, None);
             }
             Ok(pass) => {
-                // After a short read the next bytes bring an edge; an end of stream that was announced does not.
+                // After a short read the next bytes bring an edge; an end of stream that was announced, and what stands
+                // behind urgent data, do not.
                 if pass.moved < pass.offered && !self.ready.get().contains(EventFlags::CLOSED) {
                     self.clear(EventFlags::READ);
                 }
