@@ -1,6 +1,6 @@
 //! Signals as events. A raise is delivered before it returns; each test has signals of its own, since they belong to
 //! the whole process.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used)]
 
 #[path = "util/world.rs"]
 mod world;
