@@ -1,6 +1,6 @@
 //! An echo server: what a client sends comes back to it.
 //!
-//!     cargo run --release -p reactor --example echo -- 8000
+//!     cargo run -p reactor --example echo -- 8000
 //!
 //! prints `listening on 127.0.0.1:8000`. Try it with `nc 127.0.0.1 8000`: each line you type returns. Ctrl-C ends it,
 //! and it prints `bye`. A small message costs two system calls, one read and one write, beside the poll.

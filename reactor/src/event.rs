@@ -147,7 +147,8 @@ impl Event {
     /// A persistent event on a signal: one call for each delivery since it was added.
     ///
     /// While any base of the process waits for a signal, its default action does not happen; nor does it afterwards,
-    /// when the signal does nothing.
+    /// when the signal does nothing. So once the event of a `SIGINT` is freed, a second Ctrl-C does not end a program
+    /// whose shutdown hangs: keep the event for it, or bound the shutdown by [`EventBase::loop_exit`] with a delay.
     ///
     /// # Errors
     /// [`Error::Freed`] when the base is gone. The signal itself is tried when the event is added.
