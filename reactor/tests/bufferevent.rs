@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use reactor::evbuffer::FileSegment;
 use reactor::{
-    BevEvent, BevOptions, Bufferevent, Direction, Error, Evbuffer, EventBase, FlushMode, Outcome,
-    TriggerOptions,
+    BevEvent, BevOptions, Bufferevent, Direction, Error, Evbuffer, Event, EventBase, EventFlags, FlushMode,
+    LoopFlags, Outcome, TriggerOptions,
 };
 use static_assertions::assert_not_impl_any;
 use streams::*;
@@ -800,7 +800,7 @@ fn once_returns_after_a_read_that_only_looked_like_having_more_behind_it() {
         f.bev.set_max_single_read(8);
         f.bev.enable(READ).unwrap();
         f.send(b"8 bytes!");
-        assert_eq!(f.base.run(reactor::LoopFlags::ONCE).unwrap(), Outcome::Stopped);
+        assert_eq!(f.base.run(LoopFlags::ONCE).unwrap(), Outcome::Stopped);
         assert_eq!(f.input(), b"8 bytes!");
     });
 }
@@ -827,6 +827,25 @@ fn an_unknown_priority_is_refused_and_priorities_order_the_callbacks() {
     until(&base, || order.len() == 2);
     assert_eq!(order.take(), ["first", "last"]);
     drop(ends);
+}
+
+#[test]
+fn a_priority_that_is_set_while_it_is_active_counts_from_the_next_turn() {
+    let base = EventBase::builder().priorities(2).build().unwrap();
+    let log = Log::default();
+    let (bev, _partner) = Bufferevent::pair(&base, BevOptions::empty()).unwrap();
+    log.watch(&bev);
+    bev.trigger(READ, TriggerOptions::empty());
+    let noted = log.clone();
+    let urgent = Event::timer(&base, move |_, _| noted.note("urgent")).unwrap();
+    urgent.set_priority(0).unwrap();
+    urgent.activate(EventFlags::TIMEOUT);
+    bev.set_priority(0).unwrap();
+    // It leaves the queue that it is in, not the one of its new priority, where another event has its place.
+    bev.free();
+    assert_eq!(base.counts().active, 1);
+    assert_eq!(base.dispatch().unwrap(), Outcome::NoEvents);
+    assert_eq!(log.take(), ["urgent"]);
 }
 
 #[test]
