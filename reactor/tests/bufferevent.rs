@@ -849,6 +849,18 @@ fn a_priority_that_is_set_while_it_is_active_counts_from_the_next_turn() {
 }
 
 #[test]
+fn a_write_callback_that_is_owed_is_forgotten_when_write_is_turned_off() {
+    let (f, _clock) = stepped(BevOptions::empty());
+    f.bev.set_timeouts(None, Some(SECOND));
+    f.bev.enable(WRITE).unwrap();
+    assert_eq!(f.base.counts().added - f.base.counts().active, 2, "the callback and the time-out");
+    f.bev.disable(WRITE);
+    assert_eq!(f.base.counts().added - f.base.counts().active, 0);
+    assert_eq!(f.base.dispatch().unwrap(), Outcome::NoEvents);
+    assert_eq!(f.log.len(), 0);
+}
+
+#[test]
 fn a_loop_ends_exactly_when_nothing_can_come_any_more() {
     each_mode(|mode| {
         let Fixture { base, bev, peer, log } = fixture(mode);

@@ -82,6 +82,12 @@ impl Socket {
         }
     }
 
+    pub(super) fn disabled(&self, direction: Direction) {
+        if direction.contains(Direction::WRITE) {
+            self.owes_write.set(false);
+        }
+    }
+
     /// When the loop should run this bufferevent, as far as the socket goes.
     pub(super) fn has_work(&self, state: &State) -> Option<When> {
         let turn = state.base().turn();

@@ -154,6 +154,9 @@ impl State {
 
     pub(super) fn disable(&self, direction: Direction) {
         self.enabled.set(self.enabled.get() - direction);
+        if let Some(socket) = self.socket() {
+            socket.disabled(direction);
+        }
         self.attend();
     }
 
