@@ -290,6 +290,20 @@ fn bev_24_an_end_follows_when_read_is_on() {
 
 /// A writer that is far ahead of its reader: everything comes, in order, and memory goes as it leaves.
 #[test]
+fn an_error_can_be_taken_after_the_end_that_follows_it() {
+    each_mode(|mode| {
+        let Fixture { base, bev, peer, log } = fixture(mode);
+        drop(peer);
+        bev.write(b"to nobody").unwrap();
+        until(&base, || log.has("WRITING|ERROR") || bev.write(b"more").is_err());
+        bev.enable(READ).unwrap();
+        until(&base, || log.has("READING|EOF") || log.has("READING|ERROR"));
+        assert!(matches!(bev.take_error(), Some(Error::Io { .. })));
+        assert!(bev.take_error().is_none());
+    });
+}
+
+#[test]
 fn bev_25_many_megabytes_to_a_slow_reader() {
     each_mode(|mode| {
         let f = fixture(mode);

@@ -236,7 +236,9 @@ impl State {
     /// A failure: the direction is off, the event callback finds the reason in `take_error`.
     pub(super) fn failed(&self, direction: Direction, what: BevEvent, error: Option<Error>) {
         self.disable(direction);
-        self.error.set(error);
+        if error.is_some() {
+            self.error.set(error);
+        }
         self.event(what, TriggerOptions::empty());
     }
 
