@@ -820,6 +820,20 @@ fn once_returns_after_a_read_that_only_looked_like_having_more_behind_it() {
 }
 
 #[test]
+fn once_is_one_pass_of_a_stream_that_has_more_to_read() {
+    each_mode(|mode| {
+        let f = fixture(mode);
+        f.bev.set_max_single_read(8);
+        f.bev.enable(READ).unwrap();
+        f.send(&[0; 20]);
+        for passed in [8, 16, 20] {
+            assert_eq!(f.base.run(LoopFlags::ONCE).unwrap(), Outcome::Stopped);
+            assert_eq!(f.log.take(), [format!("read {passed}")]);
+        }
+    });
+}
+
+#[test]
 fn an_unknown_priority_is_refused_and_priorities_order_the_callbacks() {
     let base = EventBase::builder().priorities(3).build().unwrap();
     let order = Log::default();
