@@ -484,9 +484,10 @@ impl Callback for State {
         }
         let mut did = self.call_deferred();
         did |= self.report_timeouts(what);
-        if let Some(socket) = self.socket() {
-            did |= socket.pass(&self);
-        }
+        did |= match &self.transport {
+            Transport::Socket(socket) => socket.pass(&self),
+            Transport::Pair(pair) => pair.pass(&self),
+        };
         did
     }
 
