@@ -2,9 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::{mem, thread};
 
 use super::flags::{BevEvent, Direction, FlushMode, TriggerOptions};
-use super::state::{State, Transport};
+use super::state::{OnPanic, State, Transport};
 use crate::active::When;
 use crate::error::{Error, Result};
 
@@ -104,10 +105,10 @@ fn is_on(from: &State, to: &State) -> bool {
         && !from.output.is_empty()
 }
 
-/// Moves what both sides are willing to move.
+/// Moves what both sides are willing to move; while a panic unwinds, from the loop, since watchers would run.
 fn offer(from: &Rc<State>, to: &Rc<State>) {
     if is_on(from, to)
-        && transfer(from, to, to.read_room()).is_err()
+        && (thread::panicking() || transfer(from, to, to.read_room()).is_err())
         && let Transport::Pair(pair) = &from.transport
     {
         pair.hold_up(from);
@@ -116,7 +117,10 @@ fn offer(from: &Rc<State>, to: &Rc<State>) {
 
 /// Fails if one of the buffers is lent to a guard of the user's.
 fn transfer(from: &Rc<State>, to: &Rc<State>, most: usize) -> Result<()> {
-    if from.output.remove_buffer_thawed(&to.input, most)? > 0 {
+    let on_panic = (OnPanic(to, Direction::READ), OnPanic(from, Direction::WRITE));
+    let moved = from.output.remove_buffer_thawed(&to.input, most);
+    mem::forget(on_panic);
+    if moved? > 0 {
         from.transferred(Direction::WRITE);
         to.transferred(Direction::READ);
     }

@@ -532,6 +532,15 @@ impl Drop for State {
     }
 }
 
+/// Has the loop call back for a transfer when a buffer's watcher panics before that is done; forgotten else.
+pub(super) struct OnPanic<'a>(pub(super) &'a State, pub(super) Direction);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.occasion(self.1, TriggerOptions::DEFER_CALLBACKS);
+    }
+}
+
 /// A callback of this object is on the stack. The last one to leave closes what was freed meanwhile.
 struct Call<'a>(&'a State);
 
