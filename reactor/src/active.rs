@@ -28,7 +28,8 @@ pub(crate) trait Callback {
 pub(crate) struct Node {
     /// The number of its entry in its queue; 0 if it is not active.
     place: Cell<u64>,
-    in_later: Cell<bool>,
+    /// Its queue while it is active, whatever its priority has become since.
+    queue: Cell<QueueId>,
     what: Cell<EventFlags>,
     priority: Cell<u8>,
 }
@@ -37,7 +38,7 @@ impl Node {
     pub(crate) fn new(priority: u8) -> Self {
         Node {
             place: Cell::new(0),
-            in_later: Cell::new(false),
+            queue: Cell::new(QueueId::Later),
             what: Cell::new(EventFlags::empty()),
             priority: Cell::new(priority),
         }
@@ -62,7 +63,7 @@ impl Node {
         self.priority.get()
     }
 
-    /// Only while it is not active: its queue is found by it.
+    /// Counts from its next activation on.
     pub(crate) fn set_priority(&self, priority: u8) {
         self.priority.set(priority);
     }
@@ -75,6 +76,13 @@ pub(crate) enum When {
     Now,
     /// After the next poll.
     NextTurn,
+}
+
+/// One of the active queues.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum QueueId {
+    Priority(u8),
+    Later,
 }
 
 /// The active queues.
@@ -125,16 +133,14 @@ impl Queues {
             node.what.set(what);
         } else {
             node.what.set(node.what.get() | what);
-            if when == When::NextTurn || !node.in_later.get() {
+            if when == When::NextTurn || node.queue.get() != QueueId::Later {
                 return false;
             }
             // The caller has a handle, so this drops nothing.
             self.later.take(node);
         }
-        node.in_later.set(when == When::NextTurn);
-        let queue = self.queue_of(node);
-        node.place.set(queue.next());
-        queue.entries.push_back(Some(handle()));
+        let queue = if when == When::NextTurn { QueueId::Later } else { self.queue_for(node) };
+        self.push(queue, handle());
         fresh
     }
 
@@ -143,7 +149,7 @@ impl Queues {
         if !node.is_active() {
             return None;
         }
-        self.queue_of(node).take(node)
+        self.queue(node.queue.get()).take(node)
     }
 
     /// Takes out the first callback of a priority, to be called with these flags.
@@ -160,11 +166,7 @@ impl Queues {
     /// Moves what waited for this turn to its queue.
     pub(crate) fn promote(&mut self) {
         while let Some(callback) = self.later.pop() {
-            let node = callback.node();
-            node.in_later.set(false);
-            let queue = self.queue_of(node);
-            node.place.set(queue.next());
-            queue.entries.push_back(Some(callback));
+            self.push(self.queue_for(callback.node()), callback);
         }
     }
 
@@ -177,12 +179,23 @@ impl Queues {
     }
 
     #[inline]
-    fn queue_of(&mut self, node: &Node) -> &mut Queue {
-        if node.in_later.get() {
-            return &mut self.later;
-        }
+    fn push(&mut self, queue: QueueId, callback: Rc<dyn Callback>) {
+        callback.node().queue.set(queue);
+        self.queue(queue).push(callback);
+    }
+
+    /// Where a callback of this priority runs; the least urgent queue if there is no such priority any more.
+    fn queue_for(&self, node: &Node) -> QueueId {
         let last = self.by_priority.len() - 1;
-        &mut self.by_priority[usize::from(node.priority()).min(last)]
+        QueueId::Priority(node.priority().min(last as u8))
+    }
+
+    #[inline]
+    fn queue(&mut self, id: QueueId) -> &mut Queue {
+        match id {
+            QueueId::Priority(priority) => &mut self.by_priority[usize::from(priority)],
+            QueueId::Later => &mut self.later,
+        }
     }
 }
 
@@ -195,10 +208,10 @@ impl Queue {
         self.entries.len() - self.holes
     }
 
-    /// The number of the next entry.
     #[inline]
-    fn next(&self) -> u64 {
-        self.first + self.entries.len() as u64
+    fn push(&mut self, callback: Rc<dyn Callback>) {
+        callback.node().place.set(self.first + self.entries.len() as u64);
+        self.entries.push_back(Some(callback));
     }
 
     #[inline]
@@ -313,6 +326,21 @@ mod tests {
         assert_eq!((queues.most_urgent(0), queues.most_urgent(1)), (Some(1), Some(1)));
         assert!(queues.pop(7).is_none());
         assert!(queues.pop(1).is_some());
+    }
+
+    #[test]
+    fn a_priority_that_changes_while_it_is_active_counts_from_the_next_time() {
+        for when in [When::Now, When::NextTurn] {
+            let mut queues = Queues::new(2);
+            let (a, b) = (task(1), task(0));
+            activate(&mut queues, &a, EventFlags::READ, when);
+            activate(&mut queues, &b, EventFlags::WRITE, When::Now);
+            a.node().set_priority(0);
+            assert!(queues.deactivate(a.node()).is_some_and(|taken| ptr_of(&taken) == ptr_of(&a)));
+            assert_eq!(pop(&mut queues), Some(EventFlags::WRITE));
+            activate(&mut queues, &a, EventFlags::CLOSED, When::Now);
+            assert_eq!(pop(&mut queues), Some(EventFlags::CLOSED));
+        }
     }
 
     /// Against a list: any order of activating, deactivating and popping, long enough to close holes.

@@ -226,7 +226,9 @@ impl EventBase {
             core.expire();
             if core.tally.active.get() > 0 {
                 has_run |= self.process() > 0;
-                if flags.contains(LoopFlags::ONCE) && has_run && core.tally.active.get() == 0 {
+                // What waits for the next turn, as a stream with more to read does, is not part of this one.
+                let is_done = core.queues.borrow().most_urgent(0).is_none();
+                if flags.contains(LoopFlags::ONCE) && has_run && is_done {
                     return Ok(Outcome::Stopped);
                 }
             } else if flags.contains(LoopFlags::NONBLOCK) {

@@ -89,6 +89,8 @@ pub(crate) struct EventCore {
     closure: Slot<Closure>,
     key: Key,
     source: RefCell<Source>,
+    /// The event itself while it is added without a source: nothing of the base holds it then.
+    myself: Cell<Option<Rc<EventCore>>>,
     /// A persistent event's time-out, to start again after each call; 0 for none.
     period: Cell<Nanos>,
     lane: Cell<Lane>,
@@ -211,6 +213,7 @@ impl Event {
             number,
             source: RefCell::new(source),
             is_inserted: Cell::new(false),
+            myself: Cell::new(None),
             timer: Cell::new(None),
             period: Cell::new(0),
             lane: Cell::new(Lane::Heap),
@@ -446,7 +449,10 @@ impl EventCore {
 
     fn insert(self: &Rc<Self>) -> Result<()> {
         match &*self.source.borrow() {
-            Source::None => self.base.count_waiting(1),
+            Source::None => {
+                self.myself.set(Some(self.clone()));
+                self.base.count_waiting(1);
+            }
             Source::Signal(signal) => self.base.wait_for_signal(*signal, self.clone())?,
             Source::Fd(fd) => self.base.wait_for_fd(Waiting {
                 interest: self.flags,
@@ -489,7 +495,10 @@ impl EventCore {
             Source::Fd(_) => Some(EventFlags::READ),
         };
         match kind {
-            None => self.base.count_waiting(-1),
+            None => {
+                self.base.count_waiting(-1);
+                self.myself.set(None);
+            }
             Some(EventFlags::SIGNAL) => self.base.stop_waiting_for_signal(self.number, self),
             Some(_) => self.base.stop_waiting_for_fd(self.number, self),
         }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use reactor::evbuffer::FileSegment;
 use reactor::{
-    BevEvent, BevOptions, Bufferevent, Direction, Error, Evbuffer, EventBase, FlushMode, Outcome,
-    TriggerOptions,
+    BevEvent, BevOptions, Bufferevent, Direction, Error, Evbuffer, Event, EventBase, EventFlags, FlushMode,
+    LoopFlags, Outcome, TriggerOptions,
 };
 use static_assertions::assert_not_impl_any;
 use streams::*;
@@ -289,6 +289,20 @@ fn bev_24_an_end_follows_when_read_is_on() {
 }
 
 /// A writer that is far ahead of its reader: everything comes, in order, and memory goes as it leaves.
+#[test]
+fn an_error_can_be_taken_after_the_end_that_follows_it() {
+    each_mode(|mode| {
+        let Fixture { base, bev, peer, log } = fixture(mode);
+        drop(peer);
+        bev.write(b"to nobody").unwrap();
+        until(&base, || log.has("WRITING|ERROR") || bev.write(b"more").is_err());
+        bev.enable(READ).unwrap();
+        until(&base, || log.has("READING|EOF") || log.has("READING|ERROR"));
+        assert!(matches!(bev.take_error(), Some(Error::Io { .. })));
+        assert!(bev.take_error().is_none());
+    });
+}
+
 #[test]
 fn bev_25_many_megabytes_to_a_slow_reader() {
     each_mode(|mode| {
@@ -800,8 +814,22 @@ fn once_returns_after_a_read_that_only_looked_like_having_more_behind_it() {
         f.bev.set_max_single_read(8);
         f.bev.enable(READ).unwrap();
         f.send(b"8 bytes!");
-        assert_eq!(f.base.run(reactor::LoopFlags::ONCE).unwrap(), Outcome::Stopped);
+        assert_eq!(f.base.run(LoopFlags::ONCE).unwrap(), Outcome::Stopped);
         assert_eq!(f.input(), b"8 bytes!");
+    });
+}
+
+#[test]
+fn once_is_one_pass_of_a_stream_that_has_more_to_read() {
+    each_mode(|mode| {
+        let f = fixture(mode);
+        f.bev.set_max_single_read(8);
+        f.bev.enable(READ).unwrap();
+        f.send(&[0; 20]);
+        for passed in [8, 16, 20] {
+            assert_eq!(f.base.run(LoopFlags::ONCE).unwrap(), Outcome::Stopped);
+            assert_eq!(f.log.take(), [format!("read {passed}")]);
+        }
     });
 }
 
@@ -827,6 +855,37 @@ fn an_unknown_priority_is_refused_and_priorities_order_the_callbacks() {
     until(&base, || order.len() == 2);
     assert_eq!(order.take(), ["first", "last"]);
     drop(ends);
+}
+
+#[test]
+fn a_priority_that_is_set_while_it_is_active_counts_from_the_next_turn() {
+    let base = EventBase::builder().priorities(2).build().unwrap();
+    let log = Log::default();
+    let (bev, _partner) = Bufferevent::pair(&base, BevOptions::empty()).unwrap();
+    log.watch(&bev);
+    bev.trigger(READ, TriggerOptions::empty());
+    let noted = log.clone();
+    let urgent = Event::timer(&base, move |_, _| noted.note("urgent")).unwrap();
+    urgent.set_priority(0).unwrap();
+    urgent.activate(EventFlags::TIMEOUT);
+    bev.set_priority(0).unwrap();
+    // It leaves the queue that it is in, not the one of its new priority, where another event has its place.
+    bev.free();
+    assert_eq!(base.counts().active, 1);
+    assert_eq!(base.dispatch().unwrap(), Outcome::NoEvents);
+    assert_eq!(log.take(), ["urgent"]);
+}
+
+#[test]
+fn a_write_callback_that_is_owed_is_forgotten_when_write_is_turned_off() {
+    let (f, _clock) = stepped(BevOptions::empty());
+    f.bev.set_timeouts(None, Some(SECOND));
+    f.bev.enable(WRITE).unwrap();
+    assert_eq!(f.base.counts().added - f.base.counts().active, 2, "the callback and the time-out");
+    f.bev.disable(WRITE);
+    assert_eq!(f.base.counts().added - f.base.counts().active, 0);
+    assert_eq!(f.base.dispatch().unwrap(), Outcome::NoEvents);
+    assert_eq!(f.log.len(), 0);
 }
 
 #[test]

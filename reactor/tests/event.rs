@@ -498,6 +498,30 @@ fn a_pending_event_needs_no_handle() {
 }
 
 #[test]
+fn a_pending_event_that_waits_for_nothing_needs_no_handle() {
+    let w = World::new();
+    let census = Census::default();
+    let (member, trace) = (census.join(), w.trace.clone());
+    let event = Event::manual(&w.base, EventFlags::empty(), move |_, what| {
+        let _ = member.census();
+        trace.note(show("event", what));
+    })
+    .unwrap();
+    event.add(None).unwrap();
+    let ticket = event.ticket();
+    drop(event);
+    w.base.notifier().activate(ticket, WRITE).unwrap();
+    assert_eq!(w.dispatch(), Outcome::NoEvents);
+    assert_eq!((w.trace.take().as_str(), census.alive()), ("event:WRITE", 0));
+
+    let member = census.join();
+    let event = Event::manual(&w.base, PERSIST, move |_, _| panic!("{}", member.census().alive())).unwrap();
+    event.add(None).unwrap();
+    drop((event, w));
+    assert_eq!(census.alive(), 0, "it goes with its base");
+}
+
+#[test]
 fn an_idle_event_goes_with_its_last_handle() {
     let w = World::new();
     let (ours, _theirs) = pair();

@@ -191,6 +191,33 @@ fn bytes_that_a_watcher_adds_during_a_transfer_move_too() {
 
 /// Callbacks of a pair are deferred, so that a conversation neither recurses nor starves the poll.
 #[test]
+fn bytes_that_meet_a_lent_input_move_when_the_callback_has_returned() {
+    let e = ends();
+    let (one, log) = (e.one.clone(), e.other_log.clone());
+    e.other.on_read(move |other| {
+        log.note(format!("read {}", other.input().len()));
+        if other.input().len() == 2 {
+            let front = other.input().pull_up(2).unwrap().unwrap();
+            one.write(&front).unwrap();
+            assert!(matches!(one.flush(Direction::WRITE, FlushMode::Flush), Err(Error::Lent)));
+        }
+    });
+    e.other.enable(READ).unwrap();
+    e.one.write(b"hi").unwrap();
+    assert_eq!(e.base.dispatch().unwrap(), Outcome::NoEvents);
+    assert_eq!(e.other_log.take(), ["read 2", "read 4"]);
+    assert_eq!(take_input(&e.other), b"hihi");
+
+    // A guard around the loop itself does not keep it busy.
+    let look = e.other.input().peek(..).unwrap();
+    e.one.write(b"held up").unwrap();
+    assert_eq!(e.base.dispatch().unwrap(), Outcome::NoEvents);
+    drop(look);
+    e.one.write(b"!").unwrap();
+    assert_eq!(take_input(&e.other), b"held up!");
+}
+
+#[test]
 fn an_endless_conversation_leaves_the_loop_its_turns() {
     let e = ends();
     for bev in [&e.one, &e.other] {

@@ -11,8 +11,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use reactor::evbuffer::Change;
 use reactor::{
-    BevEvent, BevOptions, Bufferevent, Direction, Error, Evbuffer, EventBase, FlushMode, Outcome,
+    BevEvent, BevOptions, Bufferevent, Direction, Error, Evbuffer, EventBase, FlushMode, LoopFlags, Outcome,
     TriggerOptions,
 };
 use socket2::Socket;
@@ -299,7 +300,7 @@ fn a_panic_in_any_callback_leaves_all_else_as_it_was() {
                 (&peer).write_all(b"x").unwrap();
                 let panicked = catch_unwind(AssertUnwindSafe(|| {
                     loop {
-                        f.base.run(reactor::LoopFlags::ONCE).unwrap();
+                        f.base.run(LoopFlags::ONCE).unwrap();
                     }
                 }));
                 assert!(panicked.is_err());
@@ -351,6 +352,54 @@ fn a_panic_with_more_to_read_does_not_stall_the_stream() {
         assert!(catch_unwind(AssertUnwindSafe(|| f.base.dispatch())).is_err());
         f.until(|| f.bev.input().len() == 50_000);
     }
+}
+
+#[test]
+fn a_panic_of_a_watcher_stalls_neither_a_stream_nor_its_callbacks() {
+    each_mode(|mode| {
+        let f = fixture(mode);
+        let panics = |_: &Evbuffer, _: &Change| panic!("a watcher");
+        f.bev.output().on_change(panics);
+        assert!(catch_unwind(AssertUnwindSafe(|| f.bev.write(b"one"))).is_err());
+        assert_eq!(f.receive(3), b"one");
+        f.until(|| f.log.has("write"));
+
+        // The same with the bytes of a buffer whose own watcher panics, and with what the loop itself moves.
+        let source = Evbuffer::new();
+        source.append(b"two").unwrap();
+        source.on_change(panics);
+        assert!(catch_unwind(AssertUnwindSafe(|| f.bev.write_buffer(&source))).is_err());
+        assert_eq!(f.receive(3), b"two");
+        f.until(|| f.log.count("write") == 2);
+        f.bev.write(b"three").unwrap();
+        f.bev.output().on_change(panics);
+        f.bev.input().on_change(panics);
+        f.bev.enable(READ).unwrap();
+        f.send(b"four");
+        let mut panics = 0;
+        while panics < 2 {
+            let outcome = catch_unwind(AssertUnwindSafe(|| f.base.run(LoopFlags::ONCE)));
+            panics += usize::from(outcome.is_err());
+        }
+        assert_eq!(f.receive(5), b"three");
+        f.until(|| f.log.count("write") >= 3 && f.log.has("read 4"));
+    });
+}
+
+#[test]
+fn a_panic_of_a_watcher_stalls_no_pair() {
+    let base = EventBase::new().unwrap();
+    let (one, other) = Bufferevent::pair(&base, BevOptions::empty()).unwrap();
+    let (log, panics) = (Log::default(), |_: &Evbuffer, _: &Change| panic!("a watcher"));
+    log.watch(&other);
+    other.enable(READ).unwrap();
+    one.output().on_change(panics);
+    other.input().on_change(panics);
+    assert!(catch_unwind(AssertUnwindSafe(|| one.write(b"one"))).is_err());
+    // Moved by the loop, where the other watcher panics.
+    assert!(catch_unwind(AssertUnwindSafe(|| base.dispatch())).is_err());
+    assert_eq!(base.dispatch().unwrap(), Outcome::NoEvents);
+    assert_eq!((log.take(), take_input(&other)), (vec!["read 3".to_owned()], b"one".to_vec()));
 }
 
 /// `Drop` of what a closure captured is user code too.

@@ -272,7 +272,8 @@ impl Bufferevent {
     /// if nothing moved; `Finished` also reports [`BevEvent::EOF`] to the partner.
     ///
     /// # Errors
-    /// [`Error::NoPartner`] for a pair whose other end was freed; [`Error::Freed`].
+    /// [`Error::NoPartner`] for a pair whose other end was freed; [`Error::Lent`] while a guard of one of the buffers is
+    /// alive; [`Error::Freed`].
     #[doc(alias = "bufferevent_flush")]
     pub fn flush(&self, direction: Direction, mode: FlushMode) -> Result<bool> {
         self.state.check()?;

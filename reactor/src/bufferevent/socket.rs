@@ -4,6 +4,7 @@
 //! write proves it outdated, by failing or by moving less than it could.
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -11,7 +12,7 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{SocketFlags, SocketType, getpeername, socket_with, sockopt};
 
 use super::flags::{BevEvent, Direction, TriggerOptions};
-use super::state::State;
+use super::state::{OnPanic, State};
 use crate::active::When;
 use crate::address::Address;
 use crate::error::{Error, Result};
@@ -79,6 +80,12 @@ impl Socket {
     pub(super) fn enabled(&self, direction: Direction) {
         if direction.contains(Direction::WRITE) && self.phase.get() == Phase::Connected {
             self.owes_write.set(true);
+        }
+    }
+
+    pub(super) fn disabled(&self, direction: Direction) {
+        if direction.contains(Direction::WRITE) {
+            self.owes_write.set(false);
         }
     }
 
@@ -161,7 +168,10 @@ impl Socket {
     fn read(&self, state: &State) -> bool {
         let Some(fd) = self.fd() else { return false };
         let most = state.max_single_read.get().min(state.read_room());
-        match state.input.read_thawed(fd, most) {
+        let on_panic = OnPanic(state, Direction::READ);
+        let outcome = state.input.read_thawed(fd, most);
+        mem::forget(on_panic);
+        match outcome {
             Ok(Pass { moved: 0, .. }) => {
                 state.failed(Direction::READ, BevEvent::READING | BevEvent::EOF, None);
             }
@@ -192,7 +202,10 @@ impl Socket {
             return owed;
         }
         let Some(fd) = self.fd() else { return false };
-        match state.output.write_thawed(fd, Some(state.max_single_write.get())) {
+        let on_panic = OnPanic(state, Direction::WRITE);
+        let outcome = state.output.write_thawed(fd, Some(state.max_single_write.get()));
+        mem::forget(on_panic);
+        match outcome {
             Ok(pass) => {
                 if pass.moved < pass.offered {
                     self.clear(EventFlags::WRITE);

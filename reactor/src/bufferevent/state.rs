@@ -154,6 +154,9 @@ impl State {
 
     pub(super) fn disable(&self, direction: Direction) {
         self.enabled.set(self.enabled.get() - direction);
+        if let Some(socket) = self.socket() {
+            socket.disabled(direction);
+        }
         self.attend();
     }
 
@@ -233,7 +236,9 @@ impl State {
     /// A failure: the direction is off, the event callback finds the reason in `take_error`.
     pub(super) fn failed(&self, direction: Direction, what: BevEvent, error: Option<Error>) {
         self.disable(direction);
-        self.error.set(error);
+        if error.is_some() {
+            self.error.set(error);
+        }
         self.event(what, TriggerOptions::empty());
     }
 
@@ -479,9 +484,10 @@ impl Callback for State {
         }
         let mut did = self.call_deferred();
         did |= self.report_timeouts(what);
-        if let Some(socket) = self.socket() {
-            did |= socket.pass(&self);
-        }
+        did |= match &self.transport {
+            Transport::Socket(socket) => socket.pass(&self),
+            Transport::Pair(pair) => pair.pass(&self),
+        };
         did
     }
 
@@ -523,6 +529,15 @@ impl BufferOwner for State {
 impl Drop for State {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Has the loop call back for a transfer when a buffer's watcher panics before that is done; forgotten else.
+pub(super) struct OnPanic<'a>(pub(super) &'a State, pub(super) Direction);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.occasion(self.1, TriggerOptions::DEFER_CALLBACKS);
     }
 }
 

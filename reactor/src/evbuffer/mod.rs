@@ -22,11 +22,9 @@ use file::FileRange;
 use watch::Watch;
 
 pub use file::FileSegment;
-#[allow(unused_imports, reason = "used by bufferevents")]
 pub(crate) use io::Pass;
 pub use lend::{Front, Peek, Reservation};
 pub use search::Eol;
-#[allow(unused_imports, reason = "used by bufferevents")]
 pub(crate) use watch::BufferOwner;
 pub use watch::{Change, WatchId};
 
@@ -353,8 +351,7 @@ impl Evbuffer {
         drop((from, to));
         self.note(before, 0, n);
         target.note(original, n, 0);
-        target.deliver();
-        self.deliver();
+        self.deliver_after(target);
         Ok(n)
     }
 
@@ -370,8 +367,7 @@ impl Evbuffer {
         drop((from, to));
         source.note(moved, 0, moved);
         self.note(original, moved, 0);
-        source.deliver();
-        self.deliver();
+        self.deliver_after(source);
         Ok(())
     }
 }
@@ -504,7 +500,6 @@ impl Evbuffer {
 
 impl Evbuffer {
     /// Drops all content, frozen or not, for an owner that is freed.
-    #[allow(dead_code, reason = "used by bufferevents")]
     pub(crate) fn discard(&self) {
         // Lent out only if user code that holds a guard frees the owner: then the content goes with the buffer.
         let _ = self.drain_thawed(usize::MAX);

@@ -1,6 +1,7 @@
 //! Telling watchers and the owner what changed.
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -86,6 +87,15 @@ impl<'a> Round<'a> {
 impl Drop for Round<'_> {
     fn drop(&mut self) {
         self.0.set(false);
+    }
+}
+
+/// Tells the owner of a change that a watcher's panic keeps from being told in order: else its stream would stall.
+struct OnPanic<'a>(&'a Evbuffer, Change);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.tell_owner(&self.1);
     }
 }
 
@@ -193,6 +203,7 @@ impl Evbuffer {
         }
         let _round = Round::begin(&watch.delivering);
         while let Some(change) = watch.pending.take() {
+            let on_panic = OnPanic(self, change);
             let deferral = watch.deferral.borrow().clone();
             match deferral {
                 None => self.call_watchers(&change.merged(watch.deferred.take())),
@@ -204,11 +215,24 @@ impl Evbuffer {
                     }
                 }
             }
-            let owner = watch.owner.borrow().as_ref().and_then(Weak::upgrade);
-            if let Some(owner) = owner {
-                owner.changed(self, &change);
-            }
+            mem::forget(on_panic);
+            self.tell_owner(&change);
         }
+    }
+
+    fn tell_owner(&self, change: &Change) {
+        let owner = self.0.watch.owner.borrow().as_ref().and_then(Weak::upgrade);
+        if let Some(owner) = owner {
+            owner.changed(self, change);
+        }
+    }
+
+    /// Tells two buffers' watchers of a move, `first` before this one's.
+    pub(super) fn deliver_after(&self, first: &Evbuffer) {
+        let on_panic = self.0.watch.pending.get().map(|change| OnPanic(self, change));
+        first.deliver();
+        mem::forget(on_panic);
+        self.deliver();
     }
 
     fn call_watchers(&self, change: &Change) {
@@ -223,7 +247,6 @@ impl Evbuffer {
 }
 
 /// What the owner of a buffer installs.
-#[allow(dead_code, reason = "called by bufferevents and the base")]
 impl Evbuffer {
     /// Sets who is told of every change at once, after the watchers.
     pub(crate) fn set_owner(&self, owner: Option<Weak<dyn BufferOwner>>) {
