@@ -4,6 +4,7 @@
 #[path = "util/world.rs"]
 mod world;
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -16,19 +17,15 @@ use world::*;
 type Callback = Box<dyn FnMut(&Event, EventFlags)>;
 
 /// Every kind of event, made ready. What keeps it ready is returned with it.
-fn every_kind(w: &World, mut callback: impl FnMut() -> Callback) -> Vec<(&'static str, Event, Rc<dyn Drop>)> {
-    struct Keep<T>(#[allow(dead_code, reason = "held")] T);
-    impl<T> Drop for Keep<T> {
-        fn drop(&mut self) {}
-    }
+fn every_kind(w: &World, mut callback: impl FnMut() -> Callback) -> Vec<(&'static str, Event, Rc<dyn Any>)> {
     let signal = rustix::process::Signal::USR1.as_raw();
-    let mut kinds: Vec<(&'static str, Event, Rc<dyn Drop>)> = Vec::new();
+    let mut kinds: Vec<(&'static str, Event, Rc<dyn Any>)> = Vec::new();
     for (name, flags) in [("fd", READ), ("persistent fd", READ | PERSIST), ("edge", READ | PERSIST | EDGE)] {
         let (ours, theirs) = pair();
         write(&ours, b"x");
-        kinds.push((name, Event::fd(&w.base, theirs, flags, callback()).unwrap(), Rc::new(Keep(ours))));
+        kinds.push((name, Event::fd(&w.base, theirs, flags, callback()).unwrap(), ours));
     }
-    let mut push = |name, event: Event| kinds.push((name, event, Rc::new(Keep(()))));
+    let mut push = |name, event: Event| kinds.push((name, event, Rc::new(())));
     push("timer", Event::timer(&w.base, callback()).unwrap());
     push("interval", Event::interval(&w.base, callback()).unwrap());
     push("manual", Event::manual(&w.base, PERSIST, callback()).unwrap());
@@ -476,6 +473,69 @@ fn a_descriptor_may_use_the_base_when_it_is_closed() {
     assert_eq!(drops.get(), 2);
     drop(w);
     assert_eq!(drops.get(), 3);
+}
+
+#[test]
+fn a_descriptor_may_use_the_base_whenever_it_is_asked_for() {
+    struct Asked(Rc<std::os::unix::net::UnixStream>, Rc<dyn Fn()>);
+    impl std::os::fd::AsFd for Asked {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            (self.1)();
+            self.0.as_fd()
+        }
+    }
+    let w = World::new();
+    let (_ours, theirs) = pair();
+    let (base, asked, event) = (w.base.handle(), Rc::new(Cell::new(0)), Rc::new(RefCell::new(None)));
+    let (counted, own) = (asked.clone(), event.clone());
+    let asks = Rc::new(move || {
+        counted.set(counted.get() + 1);
+        if base.run(LoopFlags::ONCE | LoopFlags::NONBLOCK).is_err() {
+            poke(&base);
+        }
+        let own: Option<Event> = own.borrow().clone();
+        own.inspect(Event::remove_timer);
+    });
+    let fd = Rc::new(Asked(theirs, asks));
+    // Interest in a half-close without reading makes the loop itself ask, and so does interest that was taken away.
+    let writes = Event::fd(&w.base, fd.clone(), WRITE | CLOSED | PERSIST, |_, _| ()).unwrap();
+    let reads = Event::fd(&w.base, fd, READ | PERSIST, |_, _| ()).unwrap();
+    event.replace(Some(writes.clone()));
+    in_loop_once(&w, {
+        let writes = writes.clone();
+        move || writes.add(None).unwrap()
+    });
+    let added = asked.get();
+    w.steps(1);
+    assert!(asked.get() > added, "what is writable may be half closed");
+    reads.add(None).unwrap();
+    reads.del();
+    let narrowed = asked.get();
+    w.steps(1);
+    assert!(asked.get() > narrowed + 1, "and to narrow the interest");
+    event.take();
+    in_loop_once(&w, move || {
+        reads.free();
+        writes.free();
+    });
+}
+
+#[test]
+fn a_descriptor_may_free_its_event_when_it_is_asked_for() {
+    struct Frees(Rc<std::os::unix::net::UnixStream>, Rc<RefCell<Option<Event>>>);
+    impl std::os::fd::AsFd for Frees {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            let event = self.1.take();
+            event.inspect(Event::free);
+            self.0.as_fd()
+        }
+    }
+    let w = World::new();
+    let (event, (_ours, theirs)) = (Rc::new(RefCell::new(None)), pair());
+    let freed = Event::fd(&w.base, Frees(theirs, event.clone()), READ, |_, _| ()).unwrap();
+    event.replace(Some(freed.clone()));
+    assert!(matches!(freed.add(None), Err(Error::Freed { .. })));
+    assert_eq!((freed.is_freed(), w.base.counts().added), (true, 0));
 }
 
 fn in_loop_once(w: &World, act: impl FnOnce() + 'static) {
