@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::evbuffer::Evbuffer;
 use crate::event::{Event, EventCore, EventTicket};
 use crate::flags::{EventFlags, LoopFlags};
-use crate::io_map::{IoMap, Refused, Waiting};
+use crate::io_map::{IoMap, Refused, Waiting, is_half_closed};
 use crate::notify::{Notifier, Remote};
 use crate::once::Once;
 use crate::selector::{Ready, Selector, Wait};
@@ -572,9 +572,9 @@ impl EventBase {
         self.core.timers.borrow().deadline(key)
     }
 
-    pub(crate) fn wait_for_fd(&self, waiting: Waiting) -> Result<()> {
+    pub(crate) fn wait_for_fd(&self, fd: BorrowedFd<'_>, waiting: Waiting) -> Result<()> {
         let core = &*self.core;
-        let outcome = core.with_selector(|selector| core.io.borrow_mut().add(selector, waiting))?;
+        let outcome = core.with_selector(|selector| core.io.borrow_mut().add(selector, fd, waiting))?;
         match outcome {
             Ok(()) => {
                 core.tally.add(1);
@@ -652,12 +652,23 @@ impl EventBase {
         self.core.owned.borrow_mut().remove(key)
     }
 
-    /// Polls and activates what is ready. No user code runs in here.
+    /// Tells the kernel what nobody waits for any more.
+    fn narrow(&self) -> Result<()> {
+        let core = &*self.core;
+        while let Some((key, fd)) = core.with_selector(|selector| core.io.borrow_mut().flush(selector))? {
+            let fd = fd.as_fd();
+            core.with_selector(|selector| core.io.borrow_mut().narrow(selector, fd, key))?
+                .map_err(Error::io("change what the event loop polls"))?;
+        }
+        Ok(())
+    }
+
+    /// Polls and activates what is ready. No user code runs in here, but what gives a descriptor in the end.
     fn poll(&self, at_once: bool) -> Result<()> {
         let core = &*self.core;
+        self.narrow()?;
         let mut guard = core.selector.borrow_mut();
         let Some(selector) = guard.as_mut() else { return Err(Error::Freed { what: "event base" }) };
-        core.io.borrow_mut().flush(selector).map_err(Error::io("change what the event loop polls"))?;
         core.clock.end_turn();
         core.turn.set(core.turn.get() + 1);
         let wait = if at_once { Wait::No } else { core.next_wait() };
@@ -673,12 +684,14 @@ impl EventBase {
         }
         core.clock.start_turn();
         let io = core.io.borrow();
+        let mut doubtful = Vec::new();
         let mut seen = 0;
         for ready in selector.ready() {
             seen += 1;
             match ready {
                 Ready::Io(key, what) => {
-                    io.ready(key, what, |callback, hit| core.activate_ready(callback, hit));
+                    let doubt = io.ready(key, what, |callback, hit| core.activate_ready(callback, hit));
+                    doubtful.extend(doubt.map(|fd| (key, what, fd)));
                 }
                 Ready::Signal(signal) => {
                     core.signals.borrow().ready(signal, |callback, times| core.signal(callback, times));
@@ -687,6 +700,11 @@ impl EventBase {
             }
         }
         selector.grow(seen);
+        drop((guard, io));
+        for (key, what, fd) in doubtful {
+            let closed = if is_half_closed(fd.as_fd()) { EventFlags::CLOSED } else { EventFlags::EDGE };
+            core.io.borrow().ready(key, what | closed, |callback, hit| core.activate_ready(callback, hit));
+        }
         Ok(())
     }
 

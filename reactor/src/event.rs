@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -65,6 +66,7 @@ pub struct EventTicket {
 }
 
 /// What an event waits for beside time.
+#[derive(Clone)]
 enum Source {
     None,
     Fd(Rc<dyn AsFd>),
@@ -107,7 +109,7 @@ impl Event {
     /// [`WRITE`](EventFlags::WRITE) and [`CLOSED`](EventFlags::CLOSED), and may add
     /// [`PERSIST`](EventFlags::PERSIST) and [`EDGE`](EventFlags::EDGE).
     ///
-    /// The event keeps `fd` until it is freed or gone. Give an `Rc` of a socket to use the socket elsewhere too.
+    /// The event keeps `fd` until it is freed or gone; `fd` must give the same descriptor each time. Give an `Rc` of a socket to use the socket elsewhere too.
     ///
     /// # Errors
     /// [`Error::Flags`] for other flags, [`Error::Freed`] when the base is gone. The descriptor itself is tried when
@@ -448,17 +450,26 @@ impl EventCore {
     }
 
     fn insert(self: &Rc<Self>) -> Result<()> {
-        match &*self.source.borrow() {
+        let source = self.source.borrow().clone();
+        match source {
             Source::None => {
                 self.myself.set(Some(self.clone()));
                 self.base.count_waiting(1);
             }
-            Source::Signal(signal) => self.base.wait_for_signal(*signal, self.clone())?,
-            Source::Fd(fd) => self.base.wait_for_fd(Waiting {
-                interest: self.flags,
-                fd: fd.clone(),
-                callback: self.clone(),
-            })?,
+            Source::Signal(signal) => self.base.wait_for_signal(signal, self.clone())?,
+            Source::Fd(fd) => {
+                let open = fd.as_fd();
+                if open.as_raw_fd() != self.number {
+                    let source = io::Error::new(io::ErrorKind::InvalidInput, "its owner gives another now");
+                    return Err(Error::Io { what: "wait for a descriptor", source });
+                }
+                // To give it is the owner's code, which may have done anything.
+                self.check()?;
+                if !self.is_inserted.get() {
+                    let (fd, callback) = (fd.clone(), self.clone());
+                    self.base.wait_for_fd(open, Waiting { interest: self.flags, fd, callback })?;
+                }
+            }
         }
         self.is_inserted.set(true);
         Ok(())

@@ -61,19 +61,21 @@ impl Shared {
         }
     }
 
-    /// What happened, with a half-close that the kernel reported but mio cannot name.
-    fn observed(&self, what: EventFlags) -> EventFlags {
+    /// Whether the kernel may have reported a half-close besides, which mio cannot name here.
+    fn is_doubtful(&self, what: EventFlags) -> bool {
         let hidden = EventFlags::WRITE | EventFlags::CLOSED;
-        if what != EventFlags::WRITE || self.registered & EventFlags::IO != hidden {
-            return what;
-        }
-        let Some(waiting) = self.waiting.first() else { return what };
-        let mut fds = [PollFd::from_borrowed_fd(waiting.fd.as_fd(), PollFlags::RDHUP)];
-        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(1) => what | EventFlags::CLOSED,
-            _ => what,
-        }
+        what == EventFlags::WRITE && self.registered & EventFlags::IO == hidden
     }
+
+    fn any_fd(&self) -> Option<Rc<dyn AsFd>> {
+        self.waiting.first().map(|waiting| waiting.fd.clone())
+    }
+}
+
+/// Whether the peer will send no more, as far as the kernel knows.
+pub(crate) fn is_half_closed(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)];
+    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))
 }
 
 /// The kinds of interest that the kernel hears of.
@@ -119,9 +121,15 @@ impl IoMap {
         }
     }
 
-    pub(crate) fn add(&mut self, selector: &Selector, waiting: Waiting) -> Result<(), (Refused, Waiting)> {
+    /// `fd` is that of `waiting`, asked for by the caller with nothing borrowed: to give it may be user code.
+    pub(crate) fn add(
+        &mut self,
+        selector: &Selector,
+        fd: BorrowedFd<'_>,
+        waiting: Waiting,
+    ) -> Result<(), (Refused, Waiting)> {
         let interest = waiting.interest & REGISTERED;
-        match self.register(selector, waiting.fd.as_fd(), interest) {
+        match self.register(selector, fd, interest) {
             Ok(shared) => {
                 shared.waiting.push(Waiting { interest, ..waiting });
                 Ok(())
@@ -199,45 +207,56 @@ impl IoMap {
         }
     }
 
-    /// Tells the kernel what nobody waits for any more. Called before each poll.
-    pub(crate) fn flush(&mut self, selector: &Selector) -> io::Result<()> {
+    /// Tells the kernel what nobody waits for any more. Called before each poll, until it returns nothing: for each
+    /// registration that it returns, [`narrow`](Self::narrow) is called with its descriptor.
+    pub(crate) fn flush(&mut self, selector: &Selector) -> Option<(Key, Rc<dyn AsFd>)> {
         while let Some(key) = self.excessive.pop() {
             let Some(Slot::Shared(shared)) = self.slots.get_mut(key) else { continue };
             shared.is_excessive = false;
-            let wanted = shared.wanted();
-            if wanted == shared.registered {
+            if shared.wanted() == shared.registered {
                 continue;
             }
-            match shared.waiting.first() {
-                Some(waiting) => {
-                    selector.modify(waiting.fd.as_fd(), key, wanted)?;
-                    shared.registered = wanted;
-                }
-                None => {
-                    selector.remove_number(shared.fd);
-                    if let Some(index) = index(shared.fd) {
-                        self.by_fd[index] = None;
-                    }
-                    self.slots.remove(key);
-                }
+            if let Some(fd) = shared.any_fd() {
+                return Some((key, fd));
             }
+            selector.remove_number(shared.fd);
+            if let Some(index) = index(shared.fd) {
+                self.by_fd[index] = None;
+            }
+            self.slots.remove(key);
+        }
+        None
+    }
+
+    /// Tells the kernel what is still wanted of a descriptor.
+    pub(crate) fn narrow(&mut self, selector: &Selector, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+        // What was asked for the descriptor may have deleted the last event: then the next flush sees to it.
+        if let Some(Slot::Shared(shared)) = self.slots.get_mut(key)
+            && !shared.waiting.is_empty()
+        {
+            let wanted = shared.wanted();
+            selector.modify(fd, key, wanted)?;
+            shared.registered = wanted;
         }
         Ok(())
     }
 
-    /// Hands each callback that waits for this readiness to `activate`, the event added last first.
+    /// Hands each callback that waits for this readiness to `activate`, the event added last first. Returns the
+    /// descriptor, nobody told, if it [`is_half_closed`] must be found out first; then `CLOSED` or `EDGE` is added.
     #[inline]
     pub(crate) fn ready(
         &self,
         key: Key,
         what: EventFlags,
         mut activate: impl FnMut(&Rc<dyn Callback>, EventFlags),
-    ) {
+    ) -> Option<Rc<dyn AsFd>> {
         match self.slots.get(key) {
-            Some(Slot::Shared(shared)) => shared.hit(shared.observed(what) | EventFlags::EDGE, activate),
+            Some(Slot::Shared(shared)) if shared.is_doubtful(what) => return shared.any_fd(),
+            Some(Slot::Shared(shared)) => shared.hit(what | EventFlags::EDGE, activate),
             Some(Slot::Stream(callback)) => activate(callback, what),
             None => (),
         }
+        None
     }
 
     /// Hands each callback that waits for this descriptor with an interest in `what` to `activate`.

@@ -7,6 +7,7 @@ mod world;
 use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use reactor::{Error, Event, EventFlags, LoopFlags, Outcome};
@@ -573,6 +574,26 @@ fn freeing_closes_the_descriptor_at_once() {
     event.add(None).unwrap();
     event.free();
     assert_eq!((&*ours).write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn an_owner_that_gives_another_descriptor_than_before_is_refused() {
+    struct Switch([Rc<UnixStream>; 2], Rc<Cell<usize>>);
+    impl std::os::fd::AsFd for Switch {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            self.0[self.1.get()].as_fd()
+        }
+    }
+    let w = World::new();
+    let (nth, (one, two)) = (Rc::new(Cell::new(0)), pair());
+    let event = Event::fd(&w.base, Switch([one, two], nth.clone()), READ, |_, _| ()).unwrap();
+    nth.set(1);
+    assert!(matches!(event.add(None), Err(Error::Io { .. })));
+    assert_eq!((event.pending(READ), w.base.counts().added), (EventFlags::empty(), 0));
+    nth.set(0);
+    event.add(None).unwrap();
+    event.free();
+    assert_eq!(w.dispatch(), Outcome::NoEvents);
 }
 
 #[test]

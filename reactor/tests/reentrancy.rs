@@ -479,6 +479,69 @@ fn a_descriptor_may_use_the_base_when_it_is_closed() {
     assert_eq!(drops.get(), 3);
 }
 
+#[test]
+fn a_descriptor_may_use_the_base_whenever_it_is_asked_for() {
+    struct Asked(Rc<std::os::unix::net::UnixStream>, Rc<dyn Fn()>);
+    impl std::os::fd::AsFd for Asked {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            (self.1)();
+            self.0.as_fd()
+        }
+    }
+    let w = World::new();
+    let (_ours, theirs) = pair();
+    let (base, asked, event) = (w.base.handle(), Rc::new(Cell::new(0)), Rc::new(RefCell::new(None)));
+    let (counted, own) = (asked.clone(), event.clone());
+    let asks = Rc::new(move || {
+        counted.set(counted.get() + 1);
+        if base.run(LoopFlags::ONCE | LoopFlags::NONBLOCK).is_err() {
+            poke(&base);
+        }
+        let own: Option<Event> = own.borrow().clone();
+        own.inspect(Event::remove_timer);
+    });
+    let fd = Rc::new(Asked(theirs, asks));
+    // Interest in a half-close without reading makes the loop itself ask, and so does interest that was taken away.
+    let writes = Event::fd(&w.base, fd.clone(), WRITE | CLOSED | PERSIST, |_, _| ()).unwrap();
+    let reads = Event::fd(&w.base, fd, READ | PERSIST, |_, _| ()).unwrap();
+    event.replace(Some(writes.clone()));
+    in_loop_once(&w, {
+        let writes = writes.clone();
+        move || writes.add(None).unwrap()
+    });
+    let added = asked.get();
+    w.steps(1);
+    assert!(asked.get() > added, "what is writable may be half closed");
+    reads.add(None).unwrap();
+    reads.del();
+    let narrowed = asked.get();
+    w.steps(1);
+    assert!(asked.get() > narrowed + 1, "and to narrow the interest");
+    event.take();
+    in_loop_once(&w, move || {
+        reads.free();
+        writes.free();
+    });
+}
+
+#[test]
+fn a_descriptor_may_free_its_event_when_it_is_asked_for() {
+    struct Frees(Rc<std::os::unix::net::UnixStream>, Rc<RefCell<Option<Event>>>);
+    impl std::os::fd::AsFd for Frees {
+        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+            let event = self.1.take();
+            event.inspect(Event::free);
+            self.0.as_fd()
+        }
+    }
+    let w = World::new();
+    let (event, (_ours, theirs)) = (Rc::new(RefCell::new(None)), pair());
+    let freed = Event::fd(&w.base, Frees(theirs, event.clone()), READ, |_, _| ()).unwrap();
+    event.replace(Some(freed.clone()));
+    assert!(matches!(freed.add(None), Err(Error::Freed { .. })));
+    assert_eq!((freed.is_freed(), w.base.counts().added), (true, 0));
+}
+
 fn in_loop_once(w: &World, act: impl FnOnce() + 'static) {
     w.base.once(None, move |_| act()).unwrap();
     w.step();
