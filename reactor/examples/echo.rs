@@ -1,10 +1,10 @@
 //! An echo server: what a client sends comes back to it.
 //!
-//!     cargo run --release -p reactor --example echo -- 8000
+//!     cargo run -p reactor --example echo -- 8000
 //!
 //! prints `listening on 127.0.0.1:8000`. Try it with `nc 127.0.0.1 8000`: each line you type returns. Ctrl-C ends it,
 //! and it prints `bye`. A small message costs two system calls, one read and one write, beside the poll.
-#![allow(clippy::print_stdout, reason = "an example that shows what it does")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example that shows what it does")]
 
 use std::os::fd::OwnedFd;
 
@@ -13,7 +13,14 @@ use reactor::{Address, BevOptions, Bufferevent, Direction, Event, EventBase, Lis
 /// `SIGINT`, what Ctrl-C sends.
 const INTERRUPT: i32 = 2;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("echo: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let port = std::env::args().nth(1).unwrap_or_else(|| "8000".to_owned());
     let address: Address = format!("127.0.0.1:{port}").parse()?;
 

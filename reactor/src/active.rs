@@ -118,10 +118,16 @@ impl Queues {
         (from..self.by_priority.len()).find(|&priority| self.by_priority[priority].len() > 0)
     }
 
-    /// Queues a callback, or adds `what` to the call that is queued; true if it was not queued yet.
+    /// Queues the callback of `node`, which `handle` is a clone of, or adds `what` to the call that is queued; true if
+    /// it was not queued yet.
     #[inline]
-    pub(crate) fn activate(&mut self, callback: Rc<dyn Callback>, what: EventFlags, when: When) -> bool {
-        let node = callback.node();
+    pub(crate) fn activate(
+        &mut self,
+        node: &Node,
+        handle: impl FnOnce() -> Rc<dyn Callback>,
+        what: EventFlags,
+        when: When,
+    ) -> bool {
         let fresh = !node.is_active();
         if fresh {
             node.what.set(what);
@@ -130,11 +136,11 @@ impl Queues {
             if when == When::NextTurn || node.queue.get() != QueueId::Later {
                 return false;
             }
-            // The caller's handle is another one, so this drops nothing.
+            // The caller has a handle, so this drops nothing.
             self.later.take(node);
         }
         let queue = if when == When::NextTurn { QueueId::Later } else { self.queue_for(node) };
-        self.push(queue, callback);
+        self.push(queue, handle());
         fresh
     }
 
@@ -264,6 +270,10 @@ mod tests {
         Rc::new(Task(Node::new(priority)))
     }
 
+    fn activate(queues: &mut Queues, task: &Rc<Task>, what: EventFlags, when: When) -> bool {
+        queues.activate(task.node(), || task.clone(), what, when)
+    }
+
     fn pop(queues: &mut Queues) -> Option<EventFlags> {
         queues.pop(0).map(|(_, what)| what)
     }
@@ -272,11 +282,11 @@ mod tests {
     fn one_call_merges_flags() {
         let mut queues = Queues::new(1);
         let a = task(0);
-        assert!(queues.activate(a.clone(), EventFlags::READ, When::Now));
-        assert!(!queues.activate(a.clone(), EventFlags::WRITE, When::Now));
+        assert!(activate(&mut queues, &a, EventFlags::READ, When::Now));
+        assert!(!activate(&mut queues, &a, EventFlags::WRITE, When::Now));
         assert_eq!(pop(&mut queues), Some(EventFlags::READ | EventFlags::WRITE));
         assert_eq!(pop(&mut queues), None);
-        assert!(queues.activate(a, EventFlags::TIMEOUT, When::Now));
+        assert!(activate(&mut queues, &a, EventFlags::TIMEOUT, When::Now));
         assert_eq!(pop(&mut queues), Some(EventFlags::TIMEOUT), "old flags are forgotten");
     }
 
@@ -284,12 +294,12 @@ mod tests {
     fn activated_again_stands_at_the_end() {
         let mut queues = Queues::new(1);
         let (a, b) = (task(0), task(0));
-        queues.activate(a.clone(), EventFlags::READ, When::Now);
-        queues.activate(b, EventFlags::WRITE, When::Now);
+        activate(&mut queues, &a, EventFlags::READ, When::Now);
+        activate(&mut queues, &b, EventFlags::WRITE, When::Now);
         assert!(queues.deactivate(a.node()).is_some());
         assert!(queues.deactivate(a.node()).is_none());
         assert_eq!(Rc::strong_count(&a), 1, "the queue let go of it");
-        queues.activate(a, EventFlags::CLOSED, When::Now);
+        activate(&mut queues, &a, EventFlags::CLOSED, When::Now);
         assert_eq!(pop(&mut queues), Some(EventFlags::WRITE));
         assert_eq!(pop(&mut queues), Some(EventFlags::CLOSED));
     }
@@ -298,9 +308,9 @@ mod tests {
     fn later_becomes_now_when_asked() {
         let mut queues = Queues::new(1);
         let (a, b) = (task(0), task(0));
-        queues.activate(a.clone(), EventFlags::READ, When::NextTurn);
-        queues.activate(b, EventFlags::WRITE, When::NextTurn);
-        queues.activate(a, EventFlags::CLOSED, When::Now);
+        activate(&mut queues, &a, EventFlags::READ, When::NextTurn);
+        activate(&mut queues, &b, EventFlags::WRITE, When::NextTurn);
+        activate(&mut queues, &a, EventFlags::CLOSED, When::Now);
         assert_eq!(pop(&mut queues), Some(EventFlags::READ | EventFlags::CLOSED));
         assert_eq!(pop(&mut queues), None);
         assert_eq!(queues.most_urgent(0), None);
@@ -312,7 +322,7 @@ mod tests {
     #[test]
     fn a_priority_that_went_is_the_last_one() {
         let mut queues = Queues::new(2);
-        queues.activate(task(7), EventFlags::READ, When::Now);
+        activate(&mut queues, &task(7), EventFlags::READ, When::Now);
         assert_eq!((queues.most_urgent(0), queues.most_urgent(1)), (Some(1), Some(1)));
         assert!(queues.pop(7).is_none());
         assert!(queues.pop(1).is_some());
@@ -323,12 +333,12 @@ mod tests {
         for when in [When::Now, When::NextTurn] {
             let mut queues = Queues::new(2);
             let (a, b) = (task(1), task(0));
-            queues.activate(a.clone(), EventFlags::READ, when);
-            queues.activate(b, EventFlags::WRITE, When::Now);
+            activate(&mut queues, &a, EventFlags::READ, when);
+            activate(&mut queues, &b, EventFlags::WRITE, When::Now);
             a.node().set_priority(0);
             assert!(queues.deactivate(a.node()).is_some_and(|taken| ptr_of(&taken) == ptr_of(&a)));
             assert_eq!(pop(&mut queues), Some(EventFlags::WRITE));
-            queues.activate(a, EventFlags::CLOSED, When::Now);
+            activate(&mut queues, &a, EventFlags::CLOSED, When::Now);
             assert_eq!(pop(&mut queues), Some(EventFlags::CLOSED));
         }
     }
@@ -346,10 +356,7 @@ mod tests {
             let at = model.iter().position(|&other| other == nth);
             match random >> 60 {
                 0..=6 => {
-                    assert_eq!(
-                        queues.activate(tasks[nth].clone(), EventFlags::READ, When::Now),
-                        at.is_none()
-                    );
+                    assert_eq!(activate(&mut queues, &tasks[nth], EventFlags::READ, When::Now), at.is_none());
                     if at.is_none() {
                         model.push(nth);
                     }

@@ -206,7 +206,7 @@ impl EventBase {
         let _running = Running::enter(core)?;
         core.got_exit.set(false);
         core.got_break.set(false);
-        core.remote.take_break();
+        core.remote.forget_break();
         // What ran in any turn counts: the last one may only find that there was no more.
         let mut has_run = false;
         loop {
@@ -272,7 +272,8 @@ impl EventBase {
     #[doc(alias = "event_base_got_break")]
     pub fn got_break(&self) -> bool {
         let core = &self.core;
-        if core.is_running.get() && core.remote.is_breaking() && core.remote.take_break() {
+        if core.remote.is_breaking() && core.is_running.get() {
+            core.remote.forget_break();
             core.got_break.set(true);
         }
         core.got_break.get()
@@ -349,7 +350,7 @@ impl EventBase {
     #[doc(alias = "event_base_active_by_fd")]
     pub fn activate_by_fd(&self, fd: RawFd, what: EventFlags) {
         let core = &*self.core;
-        core.io.borrow().on_fd(fd, what, |callback, hit| core.activate(callback.clone(), hit, When::Now));
+        core.io.borrow().on_fd(fd, what, |callback, hit| core.activate_ready(callback, hit));
     }
 
     /// Activates the events that wait for `signal`, as if it were delivered once; an unknown signal is ignored.
@@ -401,7 +402,7 @@ impl EventBase {
     pub fn common_timeout(&self, duration: Duration) -> Result<CommonTimeout> {
         self.check()?;
         match self.core.timers.borrow_mut().lane(nanos(duration)) {
-            Some(lane) => Ok(CommonTimeout { base: self.core.id, lane, duration }),
+            Some(lane) => Ok(CommonTimeout { base: self.core.id, lane, nanos: nanos(duration), duration }),
             None => Err(Error::TooManyCommonTimeouts { duration, most: Timers::<Expiry>::MAX_LANES }),
         }
     }
@@ -508,7 +509,18 @@ impl EventBase {
 
     #[inline]
     pub(crate) fn activate(&self, callback: Rc<dyn Callback>, what: EventFlags, when: When) {
-        self.core.activate(callback, what, when);
+        self.core.activate(callback.node(), || callback.clone(), what, when);
+    }
+
+    /// As [`activate`](Self::activate), for who has the node at hand: `handle` is asked for if it was not queued yet.
+    #[inline]
+    pub(crate) fn activate_node(
+        &self,
+        node: &Node,
+        handle: impl FnOnce() -> Rc<dyn Callback>,
+        what: EventFlags,
+    ) {
+        self.core.activate(node, handle, what, When::Now);
     }
 
     /// As [`activate`](Self::activate), in this turn unless too many were deferred in it.
@@ -520,7 +532,7 @@ impl EventBase {
         let nth = core.deferred.get();
         core.deferred.set(nth + 1);
         let when = if nth < MAX_DEFERRED_PER_TURN { When::Now } else { When::NextTurn };
-        core.activate(callback, EventFlags::empty(), when);
+        self.activate(callback, EventFlags::empty(), when);
     }
 
     pub(crate) fn deactivate(&self, node: &Node) -> bool {
@@ -657,7 +669,7 @@ impl EventBase {
         self.narrow()?;
         let mut guard = core.selector.borrow_mut();
         let Some(selector) = guard.as_mut() else { return Err(Error::Freed { what: "event base" }) };
-        core.clock.forget();
+        core.clock.end_turn();
         core.turn.set(core.turn.get() + 1);
         let wait = if at_once { Wait::No } else { core.next_wait() };
         let failed = Error::io("poll for events");
@@ -670,7 +682,7 @@ impl EventBase {
             }
             _ => selector.wait(wait).map_err(failed)?,
         }
-        core.clock.refresh();
+        core.clock.start_turn();
         let io = core.io.borrow();
         let mut doubtful = Vec::new();
         let mut seen = 0;
@@ -678,8 +690,7 @@ impl EventBase {
             seen += 1;
             match ready {
                 Ready::Io(key, what) => {
-                    let doubt =
-                        io.ready(key, what, |callback, hit| core.activate(callback.clone(), hit, When::Now));
+                    let doubt = io.ready(key, what, |callback, hit| core.activate_ready(callback, hit));
                     doubtful.extend(doubt.map(|fd| (key, what, fd)));
                 }
                 Ready::Signal(signal) => {
@@ -692,8 +703,7 @@ impl EventBase {
         drop((guard, io));
         for (key, what, fd) in doubtful {
             let closed = if is_half_closed(fd.as_fd()) { EventFlags::CLOSED } else { EventFlags::EDGE };
-            let activate = |callback: &Rc<dyn Callback>, hit| core.activate(callback.clone(), hit, When::Now);
-            core.io.borrow().ready(key, what | closed, activate);
+            core.io.borrow().ready(key, what | closed, |callback, hit| core.activate_ready(callback, hit));
         }
         Ok(())
     }
@@ -791,23 +801,24 @@ impl fmt::Debug for EventBase {
 
 impl Core {
     #[inline]
-    fn activate(&self, callback: Rc<dyn Callback>, what: EventFlags, when: When) {
-        let priority = callback.node().priority();
-        let fresh = self.queues.borrow_mut().activate(callback, what, when);
-        if fresh {
-            self.tally.join_queue();
-        }
-        if when == When::Now
-            && self.running_priority.get() != u8::MAX
-            && priority < self.running_priority.get()
-        {
+    fn activate(&self, node: &Node, handle: impl FnOnce() -> Rc<dyn Callback>, what: EventFlags, when: When) {
+        let running = self.running_priority.get();
+        if running != u8::MAX && when == When::Now && node.priority() < running {
             self.continuing.set(true);
         }
+        if self.queues.borrow_mut().activate(node, handle, what, when) {
+            self.tally.join_queue();
+        }
+    }
+
+    #[inline]
+    fn activate_ready(&self, callback: &Rc<dyn Callback>, what: EventFlags) {
+        self.activate(callback.node(), || callback.clone(), what, When::Now);
     }
 
     fn signal(&self, callback: &Rc<dyn Callback>, times: u32) {
         callback.clone().signalled(times);
-        self.activate(callback.clone(), EventFlags::SIGNAL, When::Now);
+        self.activate_ready(callback, EventFlags::SIGNAL);
     }
 
     /// Reads the clock afresh: the cached time is as old as the callbacks since took.
@@ -823,6 +834,9 @@ impl Core {
 
     /// Activates the timers that are due.
     fn expire(&self) {
+        if self.timers.borrow().next().is_none() {
+            return;
+        }
         let now = self.clock.now();
         loop {
             let due = self.timers.borrow_mut().pop_due(now);
@@ -885,7 +899,7 @@ impl Drop for Running<'_> {
         self.0.is_running.set(false);
         self.0.running_priority.set(u8::MAX);
         self.0.running_event.set(None);
-        self.0.clock.forget();
+        self.0.clock.end_turn();
     }
 }
 
@@ -894,6 +908,7 @@ impl Drop for Running<'_> {
 pub struct CommonTimeout {
     pub(crate) base: u64,
     pub(crate) lane: Lane,
+    pub(crate) nanos: Nanos,
     duration: Duration,
 }
 

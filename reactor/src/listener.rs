@@ -284,6 +284,8 @@ impl Listener {
 
     /// Ends it: no callback runs any more. The socket is closed, after the pass that is on the stack; connections that
     /// were not accepted are dropped by the kernel. A second `free` does nothing.
+    ///
+    /// The path of a Unix socket stays: remove it before the next bind, which is refused as long as it exists.
     #[doc(alias = "evconnlistener_free")]
     pub fn free(&self) {
         self.state.free();

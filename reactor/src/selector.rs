@@ -148,7 +148,11 @@ impl Selector {
             return Ok(Some(Duration::from_nanos(left)));
         }
         if self.timer.is_none() {
-            self.timer = Some(Timer { fd: self.make_timer()?, armed: None });
+            // Without a descriptor to be had the poll's milliseconds must do, until there is one.
+            match self.make_timer() {
+                Ok(fd) => self.timer = Some(Timer { fd, armed: None }),
+                Err(_) => return Ok(Some(Duration::from_nanos(left))),
+            }
         }
         if let Some(timer) = &mut self.timer
             && timer.armed != Some(deadline)

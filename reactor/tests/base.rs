@@ -1,5 +1,5 @@
 //! The loop: how it is entered and left, in what order it calls, what other threads can ask of it.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used)]
 
 #[path = "util/world.rs"]
 mod world;

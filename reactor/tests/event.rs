@@ -1,5 +1,5 @@
 //! One event: what makes it pending and active, what its closure is told, how it ends.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used)]
 
 #[path = "util/world.rs"]
 mod world;

@@ -1,6 +1,6 @@
 //! A hundred thousand lives of each object leave no descriptor and no memory behind. One test, so that nobody else
 //! allocates meanwhile.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used)]
 
 #[path = "util/world.rs"]
 mod world;

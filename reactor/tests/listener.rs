@@ -462,3 +462,34 @@ fn lis_10_errors_in_a_process_of_its_own() {
         }
     }
 }
+
+#[test]
+fn a_short_wait_without_descriptors_is_a_wait_of_milliseconds() {
+    alone("a_short_wait_in_a_process_of_its_own");
+}
+
+#[test]
+#[ignore = "lowers the limit of descriptors of its process; a_short_wait_without_descriptors runs it"]
+fn a_short_wait_in_a_process_of_its_own() {
+    let base = EventBase::new().unwrap();
+    let (fired, passed) = (Count::default(), Count::default());
+    let up = fired.clone();
+    let timer = Event::timer(&base, move |_, _| {
+        up.up();
+    })
+    .unwrap();
+    let before = getrlimit(Resource::Nofile);
+    let free = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    let in_use = std::os::fd::AsRawFd::as_raw_fd(&free) as u64;
+    drop(free);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(in_use), ..before }).unwrap();
+    for _ in 0..3 {
+        timer.add(Some(Duration::from_micros(300))).unwrap();
+        assert_eq!(base.dispatch().unwrap(), Outcome::NoEvents);
+        passed.up();
+    }
+    setrlimit(Resource::Nofile, before).unwrap();
+    timer.add(Some(Duration::from_micros(300))).unwrap();
+    base.dispatch().unwrap();
+    assert_eq!((fired.get(), passed.get()), (4, 3));
+}

@@ -1,6 +1,6 @@
 //! Signals as events. A raise is delivered before it returns; each test has signals of its own, since they belong to
 //! the whole process.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used)]
 
 #[path = "util/world.rs"]
 mod world;
@@ -84,7 +84,7 @@ fn ev_76_deliveries_run_in_a_row_last_added_first() {
 
 #[test]
 fn ev_78_deleting_takes_back_the_calls_that_are_left() {
-    let ends: [(i32, fn(&Event)); 2] = [(URG, Event::del), (IO, Event::free)];
+    let ends = [(URG, Event::del as fn(&Event)), (IO, Event::free)];
     for (signal, end) in ends {
         let w = World::new();
         let event = noting(&w, signal, "call", end);

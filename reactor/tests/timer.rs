@@ -1,5 +1,5 @@
 //! Time-outs: when they pass, in what order, and what starts them again.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::panic, clippy::unwrap_used)]
 
 #[path = "util/world.rs"]
 mod world;

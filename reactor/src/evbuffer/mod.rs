@@ -144,7 +144,8 @@ impl Evbuffer {
     }
 
     /// [`append`](Self::append) for the owner of the back.
-    #[inline]
+    // Left to itself it becomes a call, which costs a byte's append half as much again.
+    #[inline(always)]
     pub(crate) fn append_thawed(&self, bytes: &[u8]) -> Result<()> {
         let mut chain = self.chain_mut()?;
         let original = self.grow(bytes.len())?;

@@ -377,7 +377,7 @@ mod tests {
         buffer.deliver_deferred();
         assert!(told.take().is_empty());
         buffer.append(b"f").unwrap();
-        assert_eq!(queue.borrow().len(), 1, "and again for the next change");
+        assert_eq!(queue.take().len(), 1, "and again for the next change");
     }
 
     #[test]

@@ -122,7 +122,11 @@ impl World {
                 let signal = signal_name(signal);
                 self.trace.say_cb(&format!("cb={} flags={flags} signal={signal}", named.name));
             }
-            _ => self.trace.say_cb(&format!("cb={} flags={flags}{}", named.name, named.not_early(what))),
+            _ => self.trace.say_cb(&format!(
+                "cb={} flags={flags}{}",
+                named.name,
+                named.not_early(what, self.now())
+            )),
         }
         self.run(self.scenario.reaction(&named.name, None, call));
     }
@@ -135,13 +139,13 @@ impl NamedEvent {
     }
 
     /// Checked for deadlines that were set outside of callbacks: inside, the cached time counts.
-    fn not_early(&self, what: EventFlags) -> String {
+    fn not_early(&self, what: EventFlags, now: Instant) -> String {
         let due = self.due.get().filter(|_| what.contains(EventFlags::TIMEOUT));
         let Some(due) = due else { return String::new() };
         let is_persistent =
             self.event.borrow().as_ref().is_some_and(|event| event.flags().contains(EventFlags::PERSIST));
         self.due.set(is_persistent.then(|| due + self.period.get()));
-        format!(" not-early={}", u8::from(Instant::now() >= due))
+        format!(" not-early={}", u8::from(now >= due))
     }
 }
 
@@ -185,7 +189,7 @@ fn add(world: &'static World, arg: &[&str]) {
         Some(time) => {
             let timeout = millis(time);
             named.period.set(timeout);
-            named.due.set((world.trace.depth() == 0).then(|| Instant::now() + timeout));
+            named.due.set((world.trace.depth() == 0).then(|| world.now() + timeout));
             event.add(Some(timeout))
         }
         None => event.add(None),
@@ -223,7 +227,7 @@ fn pending(world: &'static World, arg: &[&str]) {
 
 /// Is the deadline about MS from now?
 fn deadline(world: &'static World, arg: &[&str]) {
-    let found = world.event(arg[0]).deadline().map(|at| at.saturating_duration_since(Instant::now()));
+    let found = world.event(arg[0]).deadline().map(|at| at.saturating_duration_since(world.now()));
     let is_about =
         found.is_some_and(|left| (left.as_millis() as i128 - i128::from(num(arg[1]))).abs() < ABOUT);
     world.say(format!("deadline {} about-{}-ms={}", arg[0], arg[1], if is_about { "yes" } else { "no" }));
@@ -331,7 +335,7 @@ fn step(world: &'static World, arg: &[&str]) {
 
 /// Does the base's clock stand still behind the real one?
 fn cached(world: &'static World, _: &[&str]) {
-    let is_behind = world.base().now().elapsed() > BEHIND;
+    let is_behind = world.now().saturating_duration_since(world.base().now()) > BEHIND;
     world.say(format!("cached behind={}", u8::from(is_behind)));
 }
 

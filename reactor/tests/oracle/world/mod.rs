@@ -9,8 +9,10 @@ mod thread;
 
 use std::cell::RefCell;
 use std::fs::File;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use reactor::{EventBase, LoopFlags, Outcome, Result};
+use reactor::{EventBase, LoopFlags, Outcome, Result, SteppedClock};
 
 use crate::script::{Scenario, num, operations};
 use crate::trace::Trace;
@@ -23,6 +25,10 @@ pub(crate) struct World {
     scenario: Scenario,
     trace: Trace,
     base: RefCell<Option<EventBase>>,
+    /// For scenarios whose outcome would hang on how busy the machine is.
+    clock: Option<SteppedClock>,
+    /// When the clock stood at zero.
+    start: Instant,
     surroundings: sock::Surroundings,
     threads: thread::Threads,
     events: event::Events,
@@ -50,11 +56,18 @@ impl World {
         if let Some(priorities) = scenario.get("priorities") {
             builder = builder.priorities(num(priorities) as usize);
         }
+        let clock = (scenario.num("stepped", 0) != 0).then(SteppedClock::new);
+        if let Some(clock) = &clock {
+            builder = builder.clock(clock);
+        }
         let base = builder.build().expect("an event base");
+        let start = base.now();
         let world: &'static World = Box::leak(Box::new(World {
             scenario,
             trace: Trace::new(out, cap),
             base: RefCell::new(Some(base)),
+            clock,
+            start,
             surroundings: Default::default(),
             threads: Default::default(),
             events: Default::default(),
@@ -82,6 +95,18 @@ impl World {
 
     fn base(&self) -> EventBase {
         self.base.borrow().as_ref().expect("the base was freed").handle()
+    }
+
+    /// The current time, however old the base's is.
+    fn now(&self) -> Instant {
+        self.clock.as_ref().map_or_else(Instant::now, |clock| self.start + clock.elapsed())
+    }
+
+    fn sleep(&self, time: Duration) {
+        match &self.clock {
+            Some(clock) => clock.advance(time),
+            None => sleep(time),
+        }
     }
 
     /// One turn that does not block.

@@ -76,8 +76,8 @@ pub(super) const OPS: &[Op] = &[
     op("get", 2, 2, get),
     op("pump", 2, 2, pump),
     op("raise", 1, 2, raise_signal),
-    op("sleep", 1, 1, |_, arg| thread::sleep(millis(arg[0]))),
-    op("clock", 0, 0, |world, _| world.surroundings.stopwatch.set(Some(Instant::now()))),
+    op("sleep", 1, 1, |world, arg| world.sleep(millis(arg[0]))),
+    op("clock", 0, 0, |world, _| world.surroundings.stopwatch.set(Some(world.now()))),
     op("elapsed", 2, 2, elapsed),
     op("note", 1, 1, |world, arg| world.say(format!("note {}", arg[0]))),
     op("settle", 0, 0, |world, _| world.settle()),
@@ -368,7 +368,7 @@ fn raise_signal(_: &'static World, arg: &[&str]) {
 
 /// Milliseconds since `clock`; the trace tells only whether they are in the range.
 fn elapsed(world: &'static World, arg: &[&str]) {
-    let elapsed = world.surroundings.stopwatch.get().map_or(Duration::ZERO, |since| since.elapsed());
+    let elapsed = world.surroundings.stopwatch.get().map_or(Duration::ZERO, |since| world.now() - since);
     let is_in = (millis(arg[0])..=millis(arg[1])).contains(&elapsed);
     world.say(format!("elapsed {}..{} ms={}", arg[0], arg[1], if is_in { "yes" } else { "no" }));
 }
