@@ -293,7 +293,7 @@ impl EventBase {
     #[doc(alias = "event_base_once")]
     pub fn once(&self, after: Option<Duration>, task: impl FnOnce(&EventBase) + 'static) -> Result<()> {
         self.check()?;
-        let once = Once::new(self, Box::new(task));
+        let once = Once::new(self, task);
         match after {
             Some(after) if !after.is_zero() => {
                 let deadline = self.core.clock.now().saturating_add(nanos(after));
@@ -341,7 +341,7 @@ impl EventBase {
     #[doc(alias = "event_deferred_cb_schedule_")]
     pub fn defer(&self, task: impl FnOnce(&EventBase) + 'static) -> Result<()> {
         self.check()?;
-        self.schedule_deferred(Once::new(self, Box::new(task)));
+        self.schedule_deferred(Once::new(self, task));
         Ok(())
     }
 

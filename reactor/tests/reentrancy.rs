@@ -481,7 +481,7 @@ fn a_descriptor_may_use_the_base_when_it_is_closed() {
 
 #[test]
 fn a_descriptor_may_use_the_base_whenever_it_is_asked_for() {
-    struct Asked(Rc<std::os::unix::net::UnixStream>, Rc<dyn Fn()>);
+    struct Asked(Rc<UnixStream>, Rc<dyn Fn()>);
     impl std::os::fd::AsFd for Asked {
         fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
             (self.1)();
@@ -526,7 +526,7 @@ fn a_descriptor_may_use_the_base_whenever_it_is_asked_for() {
 
 #[test]
 fn a_descriptor_may_free_its_event_when_it_is_asked_for() {
-    struct Frees(Rc<std::os::unix::net::UnixStream>, Rc<RefCell<Option<Event>>>);
+    struct Frees(Rc<UnixStream>, Rc<RefCell<Option<Event>>>);
     impl std::os::fd::AsFd for Frees {
         fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
             let event = self.1.take();
