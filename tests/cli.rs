@@ -1,4 +1,5 @@
 //! The binary's command line, run as a user runs it.
+#![allow(clippy::unwrap_used, reason = "a failure is a panic here")]
 
 use std::process::{Command, Output};
 

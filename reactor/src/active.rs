@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::iter;
 use std::rc::Rc;
 
 use crate::clock::Nanos;
@@ -25,9 +26,10 @@ pub(crate) trait Callback {
 
 /// The part of a [`Callback`] that the queues own.
 pub(crate) struct Node {
-    /// The stamp of its entry in a queue, or 0: an entry with another stamp is stale.
-    stamp: Cell<u64>,
-    in_later: Cell<bool>,
+    /// The number of its entry in its queue; 0 if it is not active.
+    place: Cell<u64>,
+    /// Its queue while it is active, whatever its priority has become since.
+    queue: Cell<QueueId>,
     what: Cell<EventFlags>,
     priority: Cell<u8>,
 }
@@ -35,15 +37,15 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(priority: u8) -> Self {
         Node {
-            stamp: Cell::new(0),
-            in_later: Cell::new(false),
+            place: Cell::new(0),
+            queue: Cell::new(QueueId::Later),
             what: Cell::new(EventFlags::empty()),
             priority: Cell::new(priority),
         }
     }
 
     pub(crate) fn is_active(&self) -> bool {
-        self.stamp.get() != 0
+        self.place.get() != 0
     }
 
     /// The flags that its call will get; empty if it is not active.
@@ -61,6 +63,7 @@ impl Node {
         self.priority.get()
     }
 
+    /// Counts from its next activation on.
     pub(crate) fn set_priority(&self, priority: u8) {
         self.priority.set(priority);
     }
@@ -75,157 +78,176 @@ pub(crate) enum When {
     NextTurn,
 }
 
-struct Entry {
-    stamp: u64,
-    callback: Rc<dyn Callback>,
+/// One of the active queues.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum QueueId {
+    Priority(u8),
+    Later,
 }
 
-/// What [`Queues::pop`] found.
-pub(crate) enum Popped {
-    /// It left the queue and is to be called.
-    Live(Rc<dyn Callback>),
-    /// Deactivated meanwhile; the caller drops it, with nothing borrowed.
-    Stale(#[allow(dead_code, reason = "held for its drop")] Rc<dyn Callback>),
-}
-
-/// The active queues. Deactivating leaves a stale entry behind, so that it costs no search.
+/// The active queues.
 pub(crate) struct Queues {
-    by_priority: Vec<VecDeque<Entry>>,
-    later: VecDeque<Entry>,
-    stamps: u64,
-    active: usize,
-    stale: usize,
+    by_priority: Vec<Queue>,
+    later: Queue,
 }
 
-/// Fewer stale entries than this are not worth a sweep.
-const STALE_TO_SWEEP: usize = 64;
+/// Callbacks in the order of their activation. Taking one out of the middle leaves a hole, so that it costs no search
+/// and moves nothing.
+struct Queue {
+    entries: VecDeque<Option<Rc<dyn Callback>>>,
+    /// The number of the entry at the front. Numbers begin with 1.
+    first: u64,
+    holes: usize,
+}
+
+/// Fewer holes than this are not worth closing.
+const HOLES_TO_CLOSE: usize = 64;
 
 impl Queues {
     pub(crate) fn new(priorities: usize) -> Self {
-        Queues {
-            by_priority: (0..priorities).map(|_| VecDeque::new()).collect(),
-            later: VecDeque::new(),
-            stamps: 0,
-            active: 0,
-            stale: 0,
-        }
+        Queues { by_priority: (0..priorities).map(|_| Queue::new()).collect(), later: Queue::new() }
     }
 
     pub(crate) fn priorities(&self) -> usize {
         self.by_priority.len()
     }
 
-    pub(crate) fn active(&self) -> usize {
-        self.active
-    }
-
-    /// Whether the queue of this priority has no entry.
-    pub(crate) fn is_empty(&self, priority: usize) -> bool {
-        self.by_priority[priority].is_empty()
-    }
-
-    /// Queues a callback, or adds `what` to the call that is queued; true if it was not queued yet.
+    /// The first priority from `from` on that has anything to run now.
     #[inline]
-    pub(crate) fn activate(&mut self, callback: Rc<dyn Callback>, what: EventFlags, when: When) -> bool {
-        let node = callback.node();
+    pub(crate) fn most_urgent(&self, from: usize) -> Option<usize> {
+        (from..self.by_priority.len()).find(|&priority| self.by_priority[priority].len() > 0)
+    }
+
+    /// Queues the callback of `node`, which `handle` is a clone of, or adds `what` to the call that is queued; true if
+    /// it was not queued yet.
+    #[inline]
+    pub(crate) fn activate(
+        &mut self,
+        node: &Node,
+        handle: impl FnOnce() -> Rc<dyn Callback>,
+        what: EventFlags,
+        when: When,
+    ) -> bool {
         let fresh = !node.is_active();
-        node.what.set(if fresh { what } else { node.what.get() | what });
-        if !fresh && !(when == When::Now && node.in_later.get()) {
-            return false;
-        }
         if fresh {
-            self.active += 1;
+            node.what.set(what);
         } else {
-            self.stale += 1;
-        }
-        self.stamps += 1;
-        node.stamp.set(self.stamps);
-        node.in_later.set(when == When::NextTurn);
-        let queue = match when {
-            When::Now => {
-                let last = self.by_priority.len() - 1;
-                &mut self.by_priority[usize::from(node.priority()).min(last)]
+            node.what.set(node.what.get() | what);
+            if when == When::NextTurn || node.queue.get() != QueueId::Later {
+                return false;
             }
-            When::NextTurn => &mut self.later,
-        };
-        queue.push_back(Entry { stamp: self.stamps, callback });
+            // The caller has a handle, so this drops nothing.
+            self.later.take(node);
+        }
+        let queue = if when == When::NextTurn { QueueId::Later } else { self.queue_for(node) };
+        self.push(queue, handle());
         fresh
     }
 
-    /// Takes a callback out of the queues; true if it was in one. What is returned is dropped by the caller, with
-    /// nothing borrowed.
-    pub(crate) fn deactivate(&mut self, node: &Node) -> (bool, Vec<Rc<dyn Callback>>) {
+    /// Takes a callback out of its queue, if it is in one. The caller drops it with nothing borrowed.
+    pub(crate) fn deactivate(&mut self, node: &Node) -> Option<Rc<dyn Callback>> {
         if !node.is_active() {
-            return (false, Vec::new());
+            return None;
         }
-        node.stamp.set(0);
-        self.active -= 1;
-        self.stale += 1;
-        (true, self.sweep())
+        self.queue(node.queue.get()).take(node)
     }
 
-    /// Takes out the first callback of a priority.
+    /// Takes out the first callback of a priority, to be called with these flags.
     #[inline]
-    pub(crate) fn pop(&mut self, priority: usize) -> Option<(Popped, EventFlags)> {
-        let Entry { stamp, callback } = self.by_priority[priority].pop_front()?;
+    pub(crate) fn pop(&mut self, priority: usize) -> Option<(Rc<dyn Callback>, EventFlags)> {
+        // A callback may have lowered the number of priorities.
+        let callback = self.by_priority.get_mut(priority)?.pop()?;
         let node = callback.node();
-        if node.stamp.get() != stamp {
-            self.stale = self.stale.saturating_sub(1);
-            return Some((Popped::Stale(callback), EventFlags::empty()));
-        }
-        node.stamp.set(0);
-        self.active -= 1;
+        node.place.set(0);
         let what = node.what.get();
-        Some((Popped::Live(callback), what))
+        Some((callback, what))
     }
 
     /// Moves what waited for this turn to its queue.
-    pub(crate) fn promote(&mut self) -> Vec<Rc<dyn Callback>> {
-        let mut stale = Vec::new();
-        while let Some(entry) = self.later.pop_front() {
-            let node = entry.callback.node();
-            if node.stamp.get() == entry.stamp {
-                node.in_later.set(false);
-                let last = self.by_priority.len() - 1;
-                self.by_priority[usize::from(node.priority()).min(last)].push_back(entry);
-            } else {
-                self.stale = self.stale.saturating_sub(1);
-                stale.push(entry.callback);
-            }
+    pub(crate) fn promote(&mut self) {
+        while let Some(callback) = self.later.pop() {
+            self.push(self.queue_for(callback.node()), callback);
         }
-        stale
     }
 
-    /// Empties all queues.
+    /// Empties all queues. The caller drops what was in them with nothing borrowed.
     pub(crate) fn take_all(&mut self) -> Vec<Rc<dyn Callback>> {
-        let later = self.later.drain(..);
-        let all: Vec<_> =
-            self.by_priority.iter_mut().flat_map(|queue| queue.drain(..)).chain(later).collect();
-        (self.active, self.stale) = (0, 0);
-        all.into_iter()
-            .map(|entry| {
-                entry.callback.node().stamp.set(0);
-                entry.callback
-            })
-            .collect()
+        let queues = self.by_priority.iter_mut().chain([&mut self.later]);
+        let all: Vec<_> = queues.flat_map(|queue| iter::from_fn(|| queue.pop())).collect();
+        all.iter().for_each(|callback| callback.node().place.set(0));
+        all
     }
 
-    fn sweep(&mut self) -> Vec<Rc<dyn Callback>> {
-        if self.stale < STALE_TO_SWEEP || self.stale <= self.active {
-            return Vec::new();
+    #[inline]
+    fn push(&mut self, queue: QueueId, callback: Rc<dyn Callback>) {
+        callback.node().queue.set(queue);
+        self.queue(queue).push(callback);
+    }
+
+    /// Where a callback of this priority runs; the least urgent queue if there is no such priority any more.
+    fn queue_for(&self, node: &Node) -> QueueId {
+        let last = self.by_priority.len() - 1;
+        QueueId::Priority(node.priority().min(last as u8))
+    }
+
+    #[inline]
+    fn queue(&mut self, id: QueueId) -> &mut Queue {
+        match id {
+            QueueId::Priority(priority) => &mut self.by_priority[usize::from(priority)],
+            QueueId::Later => &mut self.later,
         }
-        self.stale = 0;
-        let mut stale = Vec::new();
-        for queue in self.by_priority.iter_mut().chain([&mut self.later]) {
-            for entry in std::mem::take(queue) {
-                if entry.callback.node().stamp.get() == entry.stamp {
-                    queue.push_back(entry);
-                } else {
-                    stale.push(entry.callback);
-                }
+    }
+}
+
+impl Queue {
+    fn new() -> Self {
+        Queue { entries: VecDeque::new(), first: 1, holes: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.entries.len() - self.holes
+    }
+
+    #[inline]
+    fn push(&mut self, callback: Rc<dyn Callback>) {
+        callback.node().place.set(self.first + self.entries.len() as u64);
+        self.entries.push_back(Some(callback));
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Rc<dyn Callback>> {
+        loop {
+            let entry = self.entries.pop_front()?;
+            self.first += 1;
+            match entry {
+                Some(callback) => return Some(callback),
+                None => self.holes -= 1,
             }
         }
-        stale
+    }
+
+    fn take(&mut self, node: &Node) -> Option<Rc<dyn Callback>> {
+        let at = node.place.replace(0).checked_sub(self.first)?;
+        let callback = self.entries.get_mut(at as usize)?.take()?;
+        self.holes += 1;
+        while let Some(None) = self.entries.back() {
+            self.entries.pop_back();
+            self.holes -= 1;
+        }
+        if self.holes > HOLES_TO_CLOSE.max(self.len()) {
+            self.close_holes();
+        }
+        Some(callback)
+    }
+
+    fn close_holes(&mut self) {
+        self.entries.retain(Option::is_some);
+        self.holes = 0;
+        for (number, entry) in (self.first..).zip(&self.entries) {
+            if let Some(callback) = entry {
+                callback.node().place.set(number);
+            }
+        }
     }
 }
 
@@ -248,24 +270,23 @@ mod tests {
         Rc::new(Task(Node::new(priority)))
     }
 
+    fn activate(queues: &mut Queues, task: &Rc<Task>, what: EventFlags, when: When) -> bool {
+        queues.activate(task.node(), || task.clone(), what, when)
+    }
+
     fn pop(queues: &mut Queues) -> Option<EventFlags> {
-        loop {
-            match queues.pop(0)? {
-                (Popped::Live(_), what) => return Some(what),
-                (Popped::Stale(_), _) => (),
-            }
-        }
+        queues.pop(0).map(|(_, what)| what)
     }
 
     #[test]
     fn one_call_merges_flags() {
         let mut queues = Queues::new(1);
         let a = task(0);
-        assert!(queues.activate(a.clone(), EventFlags::READ, When::Now));
-        assert!(!queues.activate(a.clone(), EventFlags::WRITE, When::Now));
+        assert!(activate(&mut queues, &a, EventFlags::READ, When::Now));
+        assert!(!activate(&mut queues, &a, EventFlags::WRITE, When::Now));
         assert_eq!(pop(&mut queues), Some(EventFlags::READ | EventFlags::WRITE));
         assert_eq!(pop(&mut queues), None);
-        assert!(queues.activate(a, EventFlags::TIMEOUT, When::Now));
+        assert!(activate(&mut queues, &a, EventFlags::TIMEOUT, When::Now));
         assert_eq!(pop(&mut queues), Some(EventFlags::TIMEOUT), "old flags are forgotten");
     }
 
@@ -273,12 +294,12 @@ mod tests {
     fn activated_again_stands_at_the_end() {
         let mut queues = Queues::new(1);
         let (a, b) = (task(0), task(0));
-        queues.activate(a.clone(), EventFlags::READ, When::Now);
-        queues.activate(b, EventFlags::WRITE, When::Now);
-        assert!(queues.deactivate(a.node()).0);
-        assert!(!queues.deactivate(a.node()).0);
-        queues.activate(a, EventFlags::CLOSED, When::Now);
-        assert_eq!(queues.active(), 2);
+        activate(&mut queues, &a, EventFlags::READ, When::Now);
+        activate(&mut queues, &b, EventFlags::WRITE, When::Now);
+        assert!(queues.deactivate(a.node()).is_some());
+        assert!(queues.deactivate(a.node()).is_none());
+        assert_eq!(Rc::strong_count(&a), 1, "the queue let go of it");
+        activate(&mut queues, &a, EventFlags::CLOSED, When::Now);
         assert_eq!(pop(&mut queues), Some(EventFlags::WRITE));
         assert_eq!(pop(&mut queues), Some(EventFlags::CLOSED));
     }
@@ -287,31 +308,79 @@ mod tests {
     fn later_becomes_now_when_asked() {
         let mut queues = Queues::new(1);
         let (a, b) = (task(0), task(0));
-        queues.activate(a.clone(), EventFlags::READ, When::NextTurn);
-        queues.activate(b, EventFlags::WRITE, When::NextTurn);
-        queues.activate(a, EventFlags::CLOSED, When::Now);
+        activate(&mut queues, &a, EventFlags::READ, When::NextTurn);
+        activate(&mut queues, &b, EventFlags::WRITE, When::NextTurn);
+        activate(&mut queues, &a, EventFlags::CLOSED, When::Now);
         assert_eq!(pop(&mut queues), Some(EventFlags::READ | EventFlags::CLOSED));
         assert_eq!(pop(&mut queues), None);
-        assert_eq!(queues.active(), 1);
+        assert_eq!(queues.most_urgent(0), None);
         queues.promote();
+        assert_eq!(queues.most_urgent(0), Some(0));
         assert_eq!(pop(&mut queues), Some(EventFlags::WRITE));
-        assert_eq!(queues.active(), 0);
     }
 
     #[test]
-    fn stale_entries_do_not_pile_up() {
+    fn a_priority_that_went_is_the_last_one() {
         let mut queues = Queues::new(2);
-        let (a, b) = (task(0), task(1));
-        queues.activate(b, EventFlags::READ, When::Now);
-        for _ in 0..10_000 {
-            queues.activate(a.clone(), EventFlags::READ, When::Now);
-            drop(queues.deactivate(a.node()));
-            queues.activate(a.clone(), EventFlags::READ, When::NextTurn);
-            drop(queues.deactivate(a.node()));
+        activate(&mut queues, &task(7), EventFlags::READ, When::Now);
+        assert_eq!((queues.most_urgent(0), queues.most_urgent(1)), (Some(1), Some(1)));
+        assert!(queues.pop(7).is_none());
+        assert!(queues.pop(1).is_some());
+    }
+
+    #[test]
+    fn a_priority_that_changes_while_it_is_active_counts_from_the_next_time() {
+        for when in [When::Now, When::NextTurn] {
+            let mut queues = Queues::new(2);
+            let (a, b) = (task(1), task(0));
+            activate(&mut queues, &a, EventFlags::READ, when);
+            activate(&mut queues, &b, EventFlags::WRITE, When::Now);
+            a.node().set_priority(0);
+            assert!(queues.deactivate(a.node()).is_some_and(|taken| ptr_of(&taken) == ptr_of(&a)));
+            assert_eq!(pop(&mut queues), Some(EventFlags::WRITE));
+            activate(&mut queues, &a, EventFlags::CLOSED, When::Now);
+            assert_eq!(pop(&mut queues), Some(EventFlags::CLOSED));
         }
-        assert!(queues.by_priority[0].len() + queues.later.len() <= STALE_TO_SWEEP);
-        assert_eq!(queues.active(), 1);
+    }
+
+    /// Against a list: any order of activating, deactivating and popping, long enough to close holes.
+    #[test]
+    fn behaves_like_a_list() {
+        let tasks: Vec<_> = (0..500).map(|_| task(0)).collect();
+        let mut queues = Queues::new(1);
+        let mut model: Vec<usize> = Vec::new();
+        let mut random = 1u64;
+        for step in 0..50_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let nth = (random >> 33) as usize % tasks.len();
+            let at = model.iter().position(|&other| other == nth);
+            match random >> 60 {
+                0..=6 => {
+                    assert_eq!(activate(&mut queues, &tasks[nth], EventFlags::READ, When::Now), at.is_none());
+                    if at.is_none() {
+                        model.push(nth);
+                    }
+                }
+                7..=14 => {
+                    assert_eq!(queues.deactivate(tasks[nth].node()).is_some(), at.is_some());
+                    at.map(|at| model.remove(at));
+                }
+                _ if step % 8 == 0 => {
+                    let popped = queues.pop(0).map(|(callback, _)| ptr_of(&callback));
+                    let expected = (!model.is_empty()).then(|| ptr_of(&tasks[model.remove(0)]));
+                    assert_eq!(popped, expected);
+                }
+                _ => (),
+            }
+            let queue = &queues.by_priority[0];
+            assert_eq!(queue.len(), model.len());
+            assert!(queue.holes <= HOLES_TO_CLOSE.max(model.len()), "holes pile up");
+        }
         drop(queues.take_all());
-        assert_eq!((queues.active(), Rc::strong_count(&a)), (0, 1));
+        assert!(tasks.iter().all(|task| !task.node().is_active() && Rc::strong_count(task) == 1));
+    }
+
+    fn ptr_of<T: ?Sized>(task: &Rc<T>) -> *const () {
+        Rc::as_ptr(task).cast()
     }
 }

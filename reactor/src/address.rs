@@ -69,8 +69,8 @@ impl Address {
         match SocketAddrUnix::try_from(any) {
             Ok(unix) => match (unix.path(), unix.abstract_name()) {
                 (Some(path), _) => Address::Path(PathBuf::from(OsStr::from_bytes(path.to_bytes()))),
-                (None, Some(name)) => Address::Abstract(name.to_vec()),
-                (None, None) => Address::Unnamed,
+                (None, Some(name)) if !name.is_empty() => Address::Abstract(name.to_vec()),
+                (None, _) => Address::Unnamed,
             },
             Err(_) => Address::Unnamed,
         }

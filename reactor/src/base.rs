@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::active::{Callback, Node, Popped, Queues, When};
+use crate::active::{Callback, Node, Queues, When};
 use crate::builder::{Builder, Limits};
 use crate::clock::{Clock, Nanos, nanos};
 use crate::error::{Error, Result};
 use crate::evbuffer::Evbuffer;
 use crate::event::{Event, EventCore, EventTicket};
 use crate::flags::{EventFlags, LoopFlags};
-use crate::io_map::{IoMap, Refused, Waiting};
+use crate::io_map::{IoMap, Refused, Waiting, is_half_closed};
 use crate::notify::{Notifier, Remote};
 use crate::once::Once;
 use crate::selector::{Ready, Selector, Wait};
@@ -110,7 +110,15 @@ struct Core {
     deferred: Cell<usize>,
     /// Counts up with each poll.
     turn: Cell<u64>,
-    waiting: Cell<usize>,
+    tally: Tally,
+}
+
+/// The figures of [`Counts`], kept along, since a peak can be between two looks.
+#[derive(Default)]
+struct Tally {
+    /// In the I/O map, for a signal, for a timer, or in a queue.
+    added: Cell<usize>,
+    active: Cell<usize>,
     peak_added: Cell<usize>,
     peak_active: Cell<usize>,
 }
@@ -160,9 +168,7 @@ impl EventBase {
             running_event: Cell::new(None),
             deferred: Cell::new(0),
             turn: Cell::new(0),
-            waiting: Cell::new(0),
-            peak_added: Cell::new(0),
-            peak_active: Cell::new(0),
+            tally: Tally::default(),
         };
         Ok(EventBase { core: Rc::new(core), is_owner: true })
     }
@@ -200,24 +206,29 @@ impl EventBase {
         let _running = Running::enter(core)?;
         core.got_exit.set(false);
         core.got_break.set(false);
-        core.remote.take_break();
+        core.remote.forget_break();
+        // What ran in any turn counts: the last one may only find that there was no more.
+        let mut has_run = false;
         loop {
             core.continuing.set(false);
             core.deferred.set(0);
             if core.got_exit.get() || self.got_break() {
                 return Ok(Outcome::Stopped);
             }
-            let is_busy = core.queues.borrow().active() > 0 || core.remote.is_waiting();
-            if !is_busy && !flags.contains(LoopFlags::NO_EXIT_ON_EMPTY) && !core.has_events() {
+            self.check()?;
+            let is_busy = core.tally.active.get() > 0 || core.remote.is_waiting();
+            if !is_busy && !flags.contains(LoopFlags::NO_EXIT_ON_EMPTY) && core.tally.added.get() == 0 {
                 return Ok(Outcome::NoEvents);
             }
-            drop(core.promote());
+            core.queues.borrow_mut().promote();
             self.poll(is_busy || flags.contains(LoopFlags::NONBLOCK))?;
             self.take_posted();
             core.expire();
-            if core.queues.borrow().active() > 0 {
-                let ran = self.process();
-                if flags.contains(LoopFlags::ONCE) && ran > 0 && core.queues.borrow().active() == 0 {
+            if core.tally.active.get() > 0 {
+                has_run |= self.process() > 0;
+                // What waits for the next turn, as a stream with more to read does, is not part of this one.
+                let is_done = core.queues.borrow().most_urgent(0).is_none();
+                if flags.contains(LoopFlags::ONCE) && has_run && is_done {
                     return Ok(Outcome::Stopped);
                 }
             } else if flags.contains(LoopFlags::NONBLOCK) {
@@ -261,7 +272,8 @@ impl EventBase {
     #[doc(alias = "event_base_got_break")]
     pub fn got_break(&self) -> bool {
         let core = &self.core;
-        if core.is_running.get() && core.remote.is_breaking() && core.remote.take_break() {
+        if core.remote.is_breaking() && core.is_running.get() {
+            core.remote.forget_break();
             core.got_break.set(true);
         }
         core.got_break.get()
@@ -281,7 +293,7 @@ impl EventBase {
     #[doc(alias = "event_base_once")]
     pub fn once(&self, after: Option<Duration>, task: impl FnOnce(&EventBase) + 'static) -> Result<()> {
         self.check()?;
-        let once = Once::new(self, Box::new(task));
+        let once = Once::new(self, task);
         match after {
             Some(after) if !after.is_zero() => {
                 let deadline = self.core.clock.now().saturating_add(nanos(after));
@@ -321,15 +333,15 @@ impl EventBase {
         event.add(timeout)
     }
 
-    /// Runs `task` from the loop, after what is active now and before the next poll. When more than 32 were deferred
-    /// in one turn, the others wait for the next one.
+    /// Runs `task` from the loop, after what is active at the base's middle priority, which it has, and without
+    /// waiting for anything. When more than 32 were deferred in one turn, the others wait for the next one.
     ///
     /// # Errors
     /// [`Error::Freed`] when the owner is gone; the task is dropped.
     #[doc(alias = "event_deferred_cb_schedule_")]
     pub fn defer(&self, task: impl FnOnce(&EventBase) + 'static) -> Result<()> {
         self.check()?;
-        self.schedule_deferred(Once::new(self, Box::new(task)));
+        self.schedule_deferred(Once::new(self, task));
         Ok(())
     }
 
@@ -338,7 +350,7 @@ impl EventBase {
     #[doc(alias = "event_base_active_by_fd")]
     pub fn activate_by_fd(&self, fd: RawFd, what: EventFlags) {
         let core = &*self.core;
-        core.io.borrow().on_fd(fd, what, |callback, hit| core.activate(callback.clone(), hit, When::Now));
+        core.io.borrow().on_fd(fd, what, |callback, hit| core.activate_ready(callback, hit));
     }
 
     /// Activates the events that wait for `signal`, as if it were delivered once; an unknown signal is ignored.
@@ -390,7 +402,7 @@ impl EventBase {
     pub fn common_timeout(&self, duration: Duration) -> Result<CommonTimeout> {
         self.check()?;
         match self.core.timers.borrow_mut().lane(nanos(duration)) {
-            Some(lane) => Ok(CommonTimeout { base: self.core.id, lane, duration }),
+            Some(lane) => Ok(CommonTimeout { base: self.core.id, lane, nanos: nanos(duration), duration }),
             None => Err(Error::TooManyCommonTimeouts { duration, most: Timers::<Expiry>::MAX_LANES }),
         }
     }
@@ -408,11 +420,10 @@ impl EventBase {
     #[doc(alias = "event_base_priority_init")]
     pub fn set_priorities(&self, priorities: usize) -> Result<()> {
         check_priorities(priorities)?;
-        if self.core.queues.borrow().active() > 0 {
+        if self.core.tally.active.get() > 0 {
             return Err(Error::Active { what: "number of priorities" });
         }
-        let stale = self.core.queues.replace(Queues::new(priorities)).take_all();
-        drop(stale);
+        self.core.queues.replace(Queues::new(priorities));
         Ok(())
     }
 
@@ -420,19 +431,20 @@ impl EventBase {
     #[doc(alias = "event_base_get_num_events")]
     #[doc(alias = "event_base_get_max_events")]
     pub fn counts(&self) -> Counts {
-        let core = &self.core;
+        let tally = &self.core.tally;
         Counts {
-            added: core.added(),
-            active: core.queues.borrow().active(),
-            peak_added: core.peak_added.get(),
-            peak_active: core.peak_active.get(),
+            added: tally.added.get(),
+            active: tally.active.get(),
+            peak_added: tally.peak_added.get(),
+            peak_active: tally.peak_active.get(),
         }
     }
 
     /// Lets the peaks of [`counts`](Self::counts) start again from what is there now.
     pub fn reset_peaks(&self) {
-        self.core.peak_added.set(self.core.added());
-        self.core.peak_active.set(self.core.queues.borrow().active());
+        let tally = &self.core.tally;
+        tally.peak_added.set(tally.added.get());
+        tally.peak_active.set(tally.active.get());
     }
 
     /// The system's way of polling: `epoll`.
@@ -497,7 +509,18 @@ impl EventBase {
 
     #[inline]
     pub(crate) fn activate(&self, callback: Rc<dyn Callback>, what: EventFlags, when: When) {
-        self.core.activate(callback, what, when);
+        self.core.activate(callback.node(), || callback.clone(), what, when);
+    }
+
+    /// As [`activate`](Self::activate), for who has the node at hand: `handle` is asked for if it was not queued yet.
+    #[inline]
+    pub(crate) fn activate_node(
+        &self,
+        node: &Node,
+        handle: impl FnOnce() -> Rc<dyn Callback>,
+        what: EventFlags,
+    ) {
+        self.core.activate(node, handle, what, When::Now);
     }
 
     /// As [`activate`](Self::activate), in this turn unless too many were deferred in it.
@@ -509,13 +532,16 @@ impl EventBase {
         let nth = core.deferred.get();
         core.deferred.set(nth + 1);
         let when = if nth < MAX_DEFERRED_PER_TURN { When::Now } else { When::NextTurn };
-        core.activate(callback, EventFlags::empty(), when);
+        self.activate(callback, EventFlags::empty(), when);
     }
 
     pub(crate) fn deactivate(&self, node: &Node) -> bool {
-        let (was_active, stale) = self.core.queues.borrow_mut().deactivate(node);
-        drop(stale);
-        was_active
+        let removed = self.core.queues.borrow_mut().deactivate(node);
+        if removed.is_none() {
+            return false;
+        }
+        self.core.tally.leave_queue();
+        true
     }
 
     pub(crate) fn insert_timer(
@@ -525,36 +551,33 @@ impl EventBase {
         callback: Rc<dyn Callback>,
         tag: EventFlags,
     ) -> TimerKey {
-        let key = self.core.timers.borrow_mut().insert(lane, deadline, Expiry { callback, tag });
-        self.core.note_peaks();
-        key
+        self.core.tally.add(1);
+        self.core.timers.borrow_mut().insert(lane, deadline, Expiry { callback, tag })
     }
 
-    /// Moves a timer to another deadline, if it can be done in place.
-    pub(crate) fn reschedule_timer(&self, key: TimerKey, lane: Lane, deadline: Nanos) -> bool {
-        let mut timers = self.core.timers.borrow_mut();
-        let in_place = lane == Lane::Heap && timers.lane_of(key) == Some(Lane::Heap);
-        if in_place {
-            timers.reschedule(key, deadline);
-        }
-        in_place
+    /// Gives a timer another deadline; its new key, unless it is gone.
+    #[inline]
+    pub(crate) fn reschedule_timer(&self, key: TimerKey, lane: Lane, deadline: Nanos) -> Option<TimerKey> {
+        self.core.timers.borrow_mut().reschedule(key, lane, deadline)
     }
 
     pub(crate) fn remove_timer(&self, key: TimerKey) {
         let removed = self.core.timers.borrow_mut().remove(key);
-        drop(removed);
+        if removed.is_some() {
+            self.core.tally.remove(1);
+        }
     }
 
     pub(crate) fn timer_deadline(&self, key: TimerKey) -> Option<Nanos> {
         self.core.timers.borrow().deadline(key)
     }
 
-    pub(crate) fn wait_for_fd(&self, waiting: Waiting) -> Result<()> {
+    pub(crate) fn wait_for_fd(&self, fd: BorrowedFd<'_>, waiting: Waiting) -> Result<()> {
         let core = &*self.core;
-        let outcome = core.with_selector(|selector| core.io.borrow_mut().add(selector, waiting))?;
+        let outcome = core.with_selector(|selector| core.io.borrow_mut().add(selector, fd, waiting))?;
         match outcome {
             Ok(()) => {
-                self.count_waiting(1);
+                core.tally.add(1);
                 Ok(())
             }
             Err((Refused::MixedTrigger, _waiting)) => Err(Error::MixedTrigger),
@@ -565,7 +588,7 @@ impl EventBase {
     pub(crate) fn stop_waiting_for_fd(&self, fd: RawFd, callback: &dyn Callback) {
         let removed = self.core.io.borrow_mut().remove(fd, callback);
         if removed.is_some() {
-            self.count_waiting(-1);
+            self.core.tally.remove(1);
         }
     }
 
@@ -579,14 +602,14 @@ impl EventBase {
         let core = &*self.core;
         core.with_selector(|selector| core.signals.borrow_mut().add(selector, signal, callback))?
             .map_err(|source| Error::Signal { signal, source })?;
-        self.count_waiting(1);
+        core.tally.add(1);
         Ok(())
     }
 
     pub(crate) fn stop_waiting_for_signal(&self, signal: i32, callback: &dyn Callback) {
         let removed = self.core.signals.borrow_mut().remove(signal, callback);
         if removed.is_some() {
-            self.count_waiting(-1);
+            self.core.tally.remove(1);
         }
     }
 
@@ -604,10 +627,9 @@ impl EventBase {
 
     /// Something that is not in the I/O map, a timer or a queue begins (1) or ends (-1) to keep the loop alive.
     pub(crate) fn count_waiting(&self, by: isize) {
-        let waiting = &self.core.waiting;
-        waiting.set(waiting.get().saturating_add_signed(by));
-        if by > 0 {
-            self.core.note_peaks();
+        match usize::try_from(by) {
+            Ok(by) => self.core.tally.add(by),
+            Err(_) => self.core.tally.remove(by.unsigned_abs()),
         }
     }
 
@@ -630,13 +652,24 @@ impl EventBase {
         self.core.owned.borrow_mut().remove(key)
     }
 
-    /// Polls and activates what is ready. No user code runs in here.
+    /// Tells the kernel what nobody waits for any more.
+    fn narrow(&self) -> Result<()> {
+        let core = &*self.core;
+        while let Some((key, fd)) = core.with_selector(|selector| core.io.borrow_mut().flush(selector))? {
+            let fd = fd.as_fd();
+            core.with_selector(|selector| core.io.borrow_mut().narrow(selector, fd, key))?
+                .map_err(Error::io("change what the event loop polls"))?;
+        }
+        Ok(())
+    }
+
+    /// Polls and activates what is ready. No user code runs in here, but what gives a descriptor in the end.
     fn poll(&self, at_once: bool) -> Result<()> {
         let core = &*self.core;
+        self.narrow()?;
         let mut guard = core.selector.borrow_mut();
         let Some(selector) = guard.as_mut() else { return Err(Error::Freed { what: "event base" }) };
-        core.io.borrow_mut().flush(selector).map_err(Error::io("change what the event loop polls"))?;
-        core.clock.forget();
+        core.clock.end_turn();
         core.turn.set(core.turn.get() + 1);
         let wait = if at_once { Wait::No } else { core.next_wait() };
         let failed = Error::io("poll for events");
@@ -649,19 +682,29 @@ impl EventBase {
             }
             _ => selector.wait(wait).map_err(failed)?,
         }
-        core.clock.refresh();
+        core.clock.start_turn();
         let io = core.io.borrow();
+        let mut doubtful = Vec::new();
+        let mut seen = 0;
         for ready in selector.ready() {
+            seen += 1;
             match ready {
                 Ready::Io(key, what) => {
-                    io.ready(key, what, |callback, hit| core.activate(callback.clone(), hit, When::Now));
+                    let doubt = io.ready(key, what, |callback, hit| core.activate_ready(callback, hit));
+                    doubtful.extend(doubt.map(|fd| (key, what, fd)));
                 }
                 Ready::Signal(signal) => {
                     core.signals.borrow().ready(signal, |callback, times| core.signal(callback, times));
                 }
+                Ready::Woken => (),
             }
         }
-        selector.grow();
+        selector.grow(seen);
+        drop((guard, io));
+        for (key, what, fd) in doubtful {
+            let closed = if is_half_closed(fd.as_fd()) { EventFlags::CLOSED } else { EventFlags::EDGE };
+            core.io.borrow().ready(key, what | closed, |callback, hit| core.activate_ready(callback, hit));
+        }
         Ok(())
     }
 
@@ -678,20 +721,20 @@ impl EventBase {
     /// Runs the most urgent queue that has anything; how many callbacks counted.
     fn process(&self) -> usize {
         let core = &*self.core;
-        let priorities = core.queues.borrow().priorities();
-        for priority in 0..priorities {
-            if core.queues.borrow().is_empty(priority) {
-                continue;
-            }
+        let mut ran = 0;
+        let mut from = 0;
+        while ran == 0 {
+            let most_urgent = core.queues.borrow().most_urgent(from);
+            let Some(priority) = most_urgent else { break };
             core.running_priority.set(priority as u8);
-            let ran = self.process_queue(priority);
-            if ran > 0 || self.got_break() {
-                core.running_priority.set(u8::MAX);
-                return ran;
+            ran = self.process_queue(priority);
+            if self.got_break() {
+                break;
             }
+            from = priority + 1;
         }
         core.running_priority.set(u8::MAX);
-        0
+        ran
     }
 
     fn process_queue(&self, priority: usize) -> usize {
@@ -700,14 +743,8 @@ impl EventBase {
         let mut ran = 0;
         loop {
             let popped = core.queues.borrow_mut().pop(priority);
-            let (callback, what) = match popped {
-                Some((Popped::Live(callback), what)) => (callback, what),
-                Some((Popped::Stale(callback), _)) => {
-                    drop(callback);
-                    continue;
-                }
-                None => return ran,
-            };
+            let Some((callback, what)) = popped else { return ran };
+            core.tally.leave_queue();
             ran += usize::from(callback.run(what));
             if self.got_break() || ran >= most || core.continuing.get() {
                 return ran;
@@ -729,8 +766,10 @@ impl EventBase {
         owned.iter().for_each(|object| object.free_with_base());
         drop(owned);
         let callbacks = core.queues.borrow_mut().take_all();
+        callbacks.iter().for_each(|_| core.tally.leave_queue());
         drop(callbacks);
         let timers = core.timers.borrow_mut().take_all();
+        core.tally.remove(timers.len());
         drop(timers);
         let waiting = core.io.borrow_mut().take_all();
         drop(waiting);
@@ -762,32 +801,29 @@ impl fmt::Debug for EventBase {
 
 impl Core {
     #[inline]
-    fn activate(&self, callback: Rc<dyn Callback>, what: EventFlags, when: When) {
-        let priority = callback.node().priority();
-        let fresh = self.queues.borrow_mut().activate(callback, what, when);
-        if fresh {
-            self.note_peaks();
-        }
-        if when == When::Now
-            && self.running_priority.get() != u8::MAX
-            && priority < self.running_priority.get()
-        {
+    fn activate(&self, node: &Node, handle: impl FnOnce() -> Rc<dyn Callback>, what: EventFlags, when: When) {
+        let running = self.running_priority.get();
+        if running != u8::MAX && when == When::Now && node.priority() < running {
             self.continuing.set(true);
         }
+        if self.queues.borrow_mut().activate(node, handle, what, when) {
+            self.tally.join_queue();
+        }
+    }
+
+    #[inline]
+    fn activate_ready(&self, callback: &Rc<dyn Callback>, what: EventFlags) {
+        self.activate(callback.node(), || callback.clone(), what, When::Now);
     }
 
     fn signal(&self, callback: &Rc<dyn Callback>, times: u32) {
         callback.clone().signalled(times);
-        self.activate(callback.clone(), EventFlags::SIGNAL, When::Now);
-    }
-
-    fn promote(&self) -> Vec<Rc<dyn Callback>> {
-        self.queues.borrow_mut().promote()
+        self.activate_ready(callback, EventFlags::SIGNAL);
     }
 
     /// Reads the clock afresh: the cached time is as old as the callbacks since took.
     fn next_wait(&self) -> Wait {
-        match self.timers.borrow_mut().next() {
+        match self.timers.borrow().next() {
             None => Wait::Forever,
             Some(deadline) => {
                 let now = self.clock.fresh();
@@ -798,27 +834,16 @@ impl Core {
 
     /// Activates the timers that are due.
     fn expire(&self) {
+        if self.timers.borrow().next().is_none() {
+            return;
+        }
         let now = self.clock.now();
         loop {
             let due = self.timers.borrow_mut().pop_due(now);
             let Some((deadline, Expiry { callback, tag })) = due else { return };
+            self.tally.remove(1);
             callback.expired(tag, deadline);
         }
-    }
-
-    fn has_events(&self) -> bool {
-        self.waiting.get() > 0 || self.timers.borrow().len() > 0
-    }
-
-    fn added(&self) -> usize {
-        self.waiting.get() + self.timers.borrow().len() + self.queues.borrow().active()
-    }
-
-    fn note_peaks(&self) {
-        let active = self.queues.borrow().active();
-        let added = self.waiting.get() + self.timers.borrow().len() + active;
-        self.peak_added.set(self.peak_added.get().max(added));
-        self.peak_active.set(self.peak_active.get().max(active));
     }
 
     fn with_selector<R>(&self, act: impl FnOnce(&Selector) -> R) -> Result<R> {
@@ -826,6 +851,34 @@ impl Core {
             Some(selector) => Ok(act(selector)),
             None => Err(Error::Freed { what: "event base" }),
         }
+    }
+}
+
+impl Tally {
+    #[inline]
+    fn add(&self, by: usize) {
+        let added = self.added.get() + by;
+        self.added.set(added);
+        self.peak_added.set(self.peak_added.get().max(added));
+    }
+
+    #[inline]
+    fn remove(&self, by: usize) {
+        self.added.set(self.added.get().saturating_sub(by));
+    }
+
+    #[inline]
+    fn join_queue(&self) {
+        self.add(1);
+        let active = self.active.get() + 1;
+        self.active.set(active);
+        self.peak_active.set(self.peak_active.get().max(active));
+    }
+
+    #[inline]
+    fn leave_queue(&self) {
+        self.remove(1);
+        self.active.set(self.active.get().saturating_sub(1));
     }
 }
 
@@ -846,7 +899,7 @@ impl Drop for Running<'_> {
         self.0.is_running.set(false);
         self.0.running_priority.set(u8::MAX);
         self.0.running_event.set(None);
-        self.0.clock.forget();
+        self.0.clock.end_turn();
     }
 }
 
@@ -855,6 +908,7 @@ impl Drop for Running<'_> {
 pub struct CommonTimeout {
     pub(crate) base: u64,
     pub(crate) lane: Lane,
+    pub(crate) nanos: Nanos,
     duration: Duration,
 }
 

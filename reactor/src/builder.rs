@@ -40,20 +40,17 @@ impl Builder {
     }
 
     /// Polls again after `time`, or after `callbacks` of them, while a queue is worked off, so that more urgent events
-    /// are seen. Queues more urgent than `least_urgent_exempt` are exempt: 0 limits all, 1 all but the most urgent.
+    /// are seen. Queues more urgent than `first_limited` are exempt: 0 limits all, 1 all but the most urgent.
     /// Default: no limits.
     #[doc(alias = "event_config_set_max_dispatch_interval")]
     pub fn max_dispatch_interval(
         mut self,
         time: Option<Duration>,
         callbacks: Option<usize>,
-        least_urgent_exempt: usize,
+        first_limited: usize,
     ) -> Self {
-        self.limits = Limits {
-            time: time.map(nanos),
-            callbacks: callbacks.unwrap_or(usize::MAX),
-            from: least_urgent_exempt,
-        };
+        self.limits =
+            Limits { time: time.map(nanos), callbacks: callbacks.unwrap_or(usize::MAX), from: first_limited };
         self
     }
 

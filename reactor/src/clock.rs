@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Nanoseconds since the clock was made. 64 bits last for 584 years.
 pub(crate) type Nanos = u64;
 
@@ -54,20 +56,32 @@ impl SteppedClock {
 /// The clock of one base.
 pub(crate) struct Clock {
     start: Instant,
+    /// `start` on the system's monotonic clock, which [`Instant`] reads as well, with more ado.
+    epoch: Nanos,
     stepped: Option<SteppedClock>,
     cached: Cell<Option<Nanos>>,
     caching: bool,
+    /// The next reading is the time of a turn.
+    in_turn: Cell<bool>,
+}
+
+fn monotonic() -> Nanos {
+    let time = clock_gettime(ClockId::Monotonic);
+    (time.tv_sec as Nanos).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as Nanos)
 }
 
 impl Clock {
     pub(crate) fn new(stepped: Option<SteppedClock>, caching: bool) -> Self {
-        Clock { start: Instant::now(), stepped, cached: Cell::new(None), caching }
+        let (start, epoch) = (Instant::now(), monotonic());
+        Clock { start, epoch, stepped, cached: Cell::new(None), caching, in_turn: Cell::new(false) }
     }
 
-    /// The time of this turn, or the current one where nothing is cached.
+    /// The time of this turn, which is read when it is asked for first, or the current one outside a turn.
+    #[inline]
     pub(crate) fn now(&self) -> Nanos {
         match self.cached.get() {
             Some(now) => now,
+            None if self.in_turn.get() => self.refresh(),
             None => self.fresh(),
         }
     }
@@ -75,19 +89,27 @@ impl Clock {
     pub(crate) fn fresh(&self) -> Nanos {
         match &self.stepped {
             Some(stepped) => stepped.elapsed.get(),
-            None => nanos(self.start.elapsed()),
+            None => monotonic().saturating_sub(self.epoch),
         }
     }
 
-    /// Reads the clock, and keeps that time until [`forget`](Self::forget).
+    /// Reads the clock, and keeps that time for the rest of this turn.
     pub(crate) fn refresh(&self) -> Nanos {
         let now = self.fresh();
         self.cached.set(self.caching.then_some(now));
         now
     }
 
-    pub(crate) fn forget(&self) {
+    /// A turn begins, with a time of its own.
+    pub(crate) fn start_turn(&self) {
         self.cached.set(None);
+        self.in_turn.set(self.caching);
+    }
+
+    /// From now on the time is the current one.
+    pub(crate) fn end_turn(&self) {
+        self.cached.set(None);
+        self.in_turn.set(false);
     }
 
     pub(crate) fn instant(&self, at: Nanos) -> Option<Instant> {

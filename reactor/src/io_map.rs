@@ -51,19 +51,31 @@ impl Shared {
         self.waiting.iter().fold(EventFlags::empty(), |all, waiting| all | waiting.interest)
     }
 
-    /// What happened, with a half-close that the kernel reported but mio cannot name.
-    fn observed(&self, what: EventFlags) -> EventFlags {
-        let hidden = EventFlags::WRITE | EventFlags::CLOSED;
-        if what != EventFlags::WRITE || self.registered & EventFlags::IO != hidden {
-            return what;
-        }
-        let Some(waiting) = self.waiting.first() else { return what };
-        let mut fds = [PollFd::from_borrowed_fd(waiting.fd.as_fd(), PollFlags::RDHUP)];
-        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(1) => what | EventFlags::CLOSED,
-            _ => what,
+    #[inline]
+    fn hit(&self, what: EventFlags, mut activate: impl FnMut(&Rc<dyn Callback>, EventFlags)) {
+        for waiting in self.waiting.iter().rev() {
+            let hit = what & waiting.interest;
+            if hit.intersects(EventFlags::IO) {
+                activate(&waiting.callback, hit);
+            }
         }
     }
+
+    /// Whether the kernel may have reported a half-close besides, which mio cannot name here.
+    fn is_doubtful(&self, what: EventFlags) -> bool {
+        let hidden = EventFlags::WRITE | EventFlags::CLOSED;
+        what == EventFlags::WRITE && self.registered & EventFlags::IO == hidden
+    }
+
+    fn any_fd(&self) -> Option<Rc<dyn AsFd>> {
+        self.waiting.first().map(|waiting| waiting.fd.clone())
+    }
+}
+
+/// Whether the peer will send no more, as far as the kernel knows.
+pub(crate) fn is_half_closed(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)];
+    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))
 }
 
 /// The kinds of interest that the kernel hears of.
@@ -109,9 +121,15 @@ impl IoMap {
         }
     }
 
-    pub(crate) fn add(&mut self, selector: &Selector, waiting: Waiting) -> Result<(), (Refused, Waiting)> {
+    /// `fd` is that of `waiting`, asked for by the caller with nothing borrowed: to give it may be user code.
+    pub(crate) fn add(
+        &mut self,
+        selector: &Selector,
+        fd: BorrowedFd<'_>,
+        waiting: Waiting,
+    ) -> Result<(), (Refused, Waiting)> {
         let interest = waiting.interest & REGISTERED;
-        match self.register(selector, waiting.fd.as_fd(), interest) {
+        match self.register(selector, fd, interest) {
             Ok(shared) => {
                 shared.waiting.push(Waiting { interest, ..waiting });
                 Ok(())
@@ -131,8 +149,8 @@ impl IoMap {
         if index >= self.by_fd.len() {
             self.by_fd.resize(index + 1, None);
         }
-        let key = match self.by_fd[index] {
-            Some(key) => key,
+        let (key, is_new) = match self.by_fd[index] {
+            Some(key) => (key, false),
             None => {
                 let shared =
                     Shared { fd: number, registered: interest, is_excessive: false, waiting: Vec::new() };
@@ -142,7 +160,7 @@ impl IoMap {
                     return Err(Refused::Io(error));
                 }
                 self.by_fd[index] = Some(key);
-                key
+                (key, true)
             }
         };
         let Some(Slot::Shared(shared)) = self.slots.get_mut(key) else {
@@ -152,8 +170,10 @@ impl IoMap {
         if !wanted.is_empty() && (wanted ^ interest).contains(EventFlags::EDGE) {
             return Err(Refused::MixedTrigger);
         }
-        if !shared.registered.contains(interest) || (shared.registered ^ interest).contains(EventFlags::EDGE)
-        {
+        // Registering an edge anew reports what is there already, which the new event has not heard of.
+        let is_news = !shared.registered.contains(interest)
+            || (shared.registered | interest).contains(EventFlags::EDGE);
+        if is_news && !is_new {
             selector.modify(fd, key, wanted | interest).map_err(Refused::Io)?;
             shared.registered = wanted | interest;
         }
@@ -187,53 +207,56 @@ impl IoMap {
         }
     }
 
-    /// Tells the kernel what nobody waits for any more. Called before each poll.
-    pub(crate) fn flush(&mut self, selector: &Selector) -> io::Result<()> {
+    /// Tells the kernel what nobody waits for any more. Called before each poll, until it returns nothing: for each
+    /// registration that it returns, [`narrow`](Self::narrow) is called with its descriptor.
+    pub(crate) fn flush(&mut self, selector: &Selector) -> Option<(Key, Rc<dyn AsFd>)> {
         while let Some(key) = self.excessive.pop() {
             let Some(Slot::Shared(shared)) = self.slots.get_mut(key) else { continue };
             shared.is_excessive = false;
-            let wanted = shared.wanted();
-            if wanted == shared.registered {
+            if shared.wanted() == shared.registered {
                 continue;
             }
-            match shared.waiting.first() {
-                Some(waiting) => {
-                    selector.modify(waiting.fd.as_fd(), key, wanted)?;
-                    shared.registered = wanted;
-                }
-                None => {
-                    selector.remove_number(shared.fd);
-                    if let Some(index) = index(shared.fd) {
-                        self.by_fd[index] = None;
-                    }
-                    self.slots.remove(key);
-                }
+            if let Some(fd) = shared.any_fd() {
+                return Some((key, fd));
             }
+            selector.remove_number(shared.fd);
+            if let Some(index) = index(shared.fd) {
+                self.by_fd[index] = None;
+            }
+            self.slots.remove(key);
+        }
+        None
+    }
+
+    /// Tells the kernel what is still wanted of a descriptor.
+    pub(crate) fn narrow(&mut self, selector: &Selector, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+        // What was asked for the descriptor may have deleted the last event: then the next flush sees to it.
+        if let Some(Slot::Shared(shared)) = self.slots.get_mut(key)
+            && !shared.waiting.is_empty()
+        {
+            let wanted = shared.wanted();
+            selector.modify(fd, key, wanted)?;
+            shared.registered = wanted;
         }
         Ok(())
     }
 
-    /// Hands each callback that waits for this readiness to `activate`, the event added last first.
+    /// Hands each callback that waits for this readiness to `activate`, the event added last first. Returns the
+    /// descriptor, nobody told, if it [`is_half_closed`] must be found out first; then `CLOSED` or `EDGE` is added.
     #[inline]
     pub(crate) fn ready(
         &self,
         key: Key,
         what: EventFlags,
         mut activate: impl FnMut(&Rc<dyn Callback>, EventFlags),
-    ) {
+    ) -> Option<Rc<dyn AsFd>> {
         match self.slots.get(key) {
-            Some(Slot::Shared(shared)) => {
-                let what = shared.observed(what) | EventFlags::EDGE;
-                for waiting in shared.waiting.iter().rev() {
-                    let hit = what & waiting.interest;
-                    if hit.intersects(EventFlags::IO) {
-                        activate(&waiting.callback, hit);
-                    }
-                }
-            }
+            Some(Slot::Shared(shared)) if shared.is_doubtful(what) => return shared.any_fd(),
+            Some(Slot::Shared(shared)) => shared.hit(what | EventFlags::EDGE, activate),
             Some(Slot::Stream(callback)) => activate(callback, what),
             None => (),
         }
+        None
     }
 
     /// Hands each callback that waits for this descriptor with an interest in `what` to `activate`.
@@ -241,11 +264,11 @@ impl IoMap {
         &self,
         fd: RawFd,
         what: EventFlags,
-        mut activate: impl FnMut(&Rc<dyn Callback>, EventFlags),
+        activate: impl FnMut(&Rc<dyn Callback>, EventFlags),
     ) {
         let key = index(fd).and_then(|index| *self.by_fd.get(index)?);
-        if let Some(key) = key {
-            self.ready(key, what & EventFlags::IO, &mut activate);
+        if let Some(Slot::Shared(shared)) = key.and_then(|key| self.slots.get(key)) {
+            shared.hit(what, activate);
         }
     }
 

@@ -42,6 +42,7 @@
 //! | `event_priority_set` | [`Event::set_priority`] |
 //! | the above from another thread | [`Notifier::post`], [`Notifier::activate`] with an [`EventTicket`] |
 //! | `evbuffer_add`, `_prepend`, `_add_reference`, `_add_file` | [`append`](Evbuffer::append), [`prepend`](Evbuffer::prepend), [`append_shared`](Evbuffer::append_shared), [`append_file`](Evbuffer::append_file) |
+//! | `evbuffer_file_segment_new`, `evbuffer_add_file_segment` | [`FileSegment::new`](evbuffer::FileSegment::new), [`append_file`](Evbuffer::append_file) |
 //! | `evbuffer_add_buffer`, `_prepend_buffer`, `_remove_buffer` | [`append_buffer`](Evbuffer::append_buffer), [`prepend_buffer`](Evbuffer::prepend_buffer), [`remove_buffer`](Evbuffer::remove_buffer) |
 //! | `evbuffer_remove`, `_copyout`, `_drain`, `_pullup` | [`remove`](Evbuffer::remove), [`copy_out`](Evbuffer::copy_out), [`drain`](Evbuffer::drain), [`pull_up`](Evbuffer::pull_up) |
 //! | `evbuffer_readln`, `_search_eol`, `_search` | [`read_line`](Evbuffer::read_line), [`find_eol`](Evbuffer::find_eol), [`find`](Evbuffer::find) |
@@ -55,7 +56,21 @@
 //! | `bufferevent_get_input`, `_get_output`, `_write`, `_read` | [`input`](Bufferevent::input), [`output`](Bufferevent::output), [`write`](Bufferevent::write), [`read`](Bufferevent::read) |
 //! | `bufferevent_free`, `bufferevent_setfd` | [`free`](Bufferevent::free), [`take_socket`](Bufferevent::take_socket) or [`replace_socket`](Bufferevent::replace_socket) |
 //! | `evconnlistener_new_bind`, `evconnlistener_new` | [`Listener::bind`] or [`Listener::bind_with`], [`Listener::adopt`] |
+//! | `evconnlistener_enable`, `_disable`, `_set_error_cb`, `_get_fd` | [`enable`](Listener::enable), [`disable`](Listener::disable), [`on_error`](Listener::on_error), [`raw_fd`](Listener::raw_fd) |
 //! | `void *arg` | what the closure captures |
+//!
+//! # What is not here
+//!
+//! | libevent | instead |
+//! |---|---|
+//! | `evdns`, `bufferevent_socket_connect_hostname` | an [`Address`] is numeric or a path; look names up on another thread and [`post`](Notifier::post) the result |
+//! | filters, TLS, rate limits, `evhttp`, `evrpc`, `evtag` | nothing |
+//! | a length of -1 for the rest of a file | ask the file's metadata |
+//! | `event_reinit` after a fork | make the base in the child |
+//! | locks, `BEV_OPT_THREADSAFE`, `evthread` | a base for each thread, and [`Notifier`] |
+//! | `event_base_foreach_event`, `_dump_events`, `evwatch` | [`EventBase::counts`] |
+//! | `shutdown` of one direction | as in libevent, only the socket itself can; [`Bufferevent::flush`] says the end on a pair alone |
+//! | log, fatal and memory callbacks | every failure is an [`Error`] or reaches a callback |
 //!
 //! # Who owns what
 //!
@@ -72,7 +87,10 @@
 //!   to run the same base: [`Error::AlreadyRunning`].
 //! - **No closure runs inside itself.** Triggering the callback that runs has it run once more, from the loop.
 //! - **A panic** passes through [`EventBase::dispatch`]. The closure that panicked is lost; the base can be run again.
-//! - **One thread.** A base and its handles are `!Send`; only [`Notifier`] and [`EventTicket`] cross.
+//!   The object itself stays, without that closure: an event is idle, a listener accepts no more, a bufferevent reads
+//!   on with nobody to empty its input. A program that goes on sets the closure again or frees the object.
+//! - **One thread.** A base and its handles are `!Send`; only [`Notifier`] and [`EventTicket`] cross. [`Notifier`] shows
+//!   how a result from another thread reaches state that cannot.
 //!
 //! # Where this differs from libevent
 //!

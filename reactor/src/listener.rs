@@ -19,7 +19,7 @@ use crate::base::{EventBase, Owned};
 use crate::clock::{Nanos, nanos};
 use crate::error::{Error, Result};
 use crate::flags::EventFlags;
-use crate::slot::Slot;
+use crate::slot::{Called, Slot};
 use crate::sys::set_tcp_defer_accept;
 use crate::table::Key;
 use crate::timer::{Lane, TimerKey};
@@ -113,7 +113,7 @@ struct State {
     node: Node,
     base: EventBase,
     owned: OnceCell<Key>,
-    /// Shared with the pass that uses it while a callback may free the listener.
+    /// Shared with the turn that uses it while a callback may free the listener.
     open: RefCell<Option<(Rc<OwnedFd>, Key)>>,
     on_accept: Slot<OnAccept>,
     on_error: Slot<OnError>,
@@ -284,6 +284,8 @@ impl Listener {
 
     /// Ends it: no callback runs any more. The socket is closed, after the pass that is on the stack; connections that
     /// were not accepted are dropped by the kernel. A second `free` does nothing.
+    ///
+    /// The path of a Unix socket stays: remove it before the next bind, which is refused as long as it exists.
     #[doc(alias = "evconnlistener_free")]
     pub fn free(&self) {
         self.state.free();
@@ -377,39 +379,41 @@ impl State {
         let Some((fd, _)) = self.open.borrow().clone() else { return 0 };
         let listener = Listener { state: self.clone() };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        for nth in 0..MAX_PER_TURN {
+        let mut calls = 0;
+        for _ in 0..MAX_PER_TURN {
             // The callback may have disabled, freed or replaced anything.
             if !self.is_accepting() {
-                return nth;
+                break;
             }
             match acceptfrom_with(&fd, flags) {
                 Ok((socket, peer)) => {
                     self.next_pause.set(FIRST_PAUSE);
                     let peer = Address::from_any(peer);
-                    let _ = self.on_accept.call(|on_accept| on_accept(&listener, socket, peer));
+                    let called = self.on_accept.call(|on_accept| on_accept(&listener, socket, peer));
+                    calls += usize::from(called == Called::Ran);
                 }
                 Err(Errno::INTR | Errno::CONNABORTED) => (),
                 Err(Errno::AGAIN) => {
                     self.is_ready.set(false);
-                    return nth;
+                    break;
                 }
                 Err(errno) => {
-                    self.fail(&listener, errno.into());
-                    return nth + 1;
+                    calls += usize::from(self.fail(&listener, errno.into()) == Called::Ran);
+                    break;
                 }
             }
         }
-        MAX_PER_TURN
+        calls
     }
 
     /// Pauses, then tells. The connection still waits, and its edge is spent: the timer tries again.
-    fn fail(self: &Rc<Self>, listener: &Listener, error: io::Error) {
+    fn fail(self: &Rc<Self>, listener: &Listener, error: io::Error) -> Called {
         let pause = self.next_pause.get();
         self.next_pause.set((pause * 2).min(LONGEST_PAUSE));
         let deadline = self.base.clock().now().saturating_add(nanos(pause));
         let timer = self.base.insert_timer(Lane::Heap, deadline, self.clone(), EventFlags::TIMEOUT);
         self.pause.set(Some(timer));
-        let _ = self.on_error.call(|on_error| on_error(listener, &error));
+        self.on_error.call(|on_error| on_error(listener, &error))
     }
 
     fn free(&self) {
@@ -419,10 +423,11 @@ impl State {
         self.is_enabled.set(false);
         self.base.deactivate(&self.node);
         self.attend();
-        self.on_accept.set(None);
-        self.on_error.set(None);
         self.close();
         let owned = self.owned.get().and_then(|&key| self.base.disown(key));
+        // User code from here on: what closures captured is dropped.
+        self.on_accept.set(None);
+        self.on_error.set(None);
         drop(owned);
     }
 
@@ -443,9 +448,8 @@ impl Callback for State {
         if what.intersects(EventFlags::IO) {
             self.is_ready.set(true);
         }
-        let accepted = self.accept_all();
-        self.attend();
-        accepted > 0
+        let _run = Run(&self);
+        self.accept_all() > 0
     }
 
     fn expired(self: Rc<Self>, _tag: EventFlags, _due: Nanos) {
@@ -464,5 +468,14 @@ impl Owned for State {
 impl Drop for State {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// The loop runs this listener. However that ends, a panic included, what is left to do is seen to.
+struct Run<'a>(&'a State);
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.0.attend();
     }
 }

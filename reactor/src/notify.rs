@@ -35,6 +35,32 @@ pub(crate) type Task = Box<dyn FnOnce(&EventBase) + Send>;
 /// worker.join().unwrap()?;
 /// # Ok::<(), reactor::Error>(())
 /// ```
+///
+/// A posted closure is `Send`, so it cannot hold a handle or an `Rc` of the loop's thread. A result that is for those
+/// goes through a channel, and an event that owns the receiving end is activated by its ticket:
+///
+/// ```
+/// use reactor::{Event, EventBase, EventFlags};
+/// use std::{cell::RefCell, rc::Rc, sync::mpsc, thread};
+///
+/// let base = EventBase::new()?;
+/// let results = Rc::new(RefCell::new(Vec::new()));
+/// let (sender, receiver) = mpsc::channel();
+/// let mine = results.clone();
+/// let arrived = Event::manual(&base, EventFlags::empty(), move |_, _| {
+///     mine.borrow_mut().extend(receiver.try_iter()); // all of them: two activations may be one call
+/// })?;
+/// arrived.add(None)?; // keeps the loop alive until a result is there
+/// let (notifier, ticket) = (base.notifier(), arrived.ticket());
+/// let worker = thread::spawn(move || {
+///     let _ = sender.send(6 * 7);
+///     notifier.activate(ticket, EventFlags::empty())
+/// });
+/// base.dispatch()?;
+/// worker.join().unwrap()?;
+/// assert_eq!(*results.borrow(), [42]);
+/// # Ok::<(), reactor::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Notifier {
     remote: Arc<Remote>,
@@ -119,9 +145,8 @@ impl Remote {
         self.breaking.load(Ordering::Relaxed)
     }
 
-    /// Forgets a break that was asked for; true if there was one.
-    pub(crate) fn take_break(&self) -> bool {
-        self.breaking.swap(false, Ordering::Relaxed)
+    pub(crate) fn forget_break(&self) {
+        self.breaking.store(false, Ordering::Relaxed);
     }
 
     /// Ends the traffic; what is returned is dropped by the caller, outside the lock.

@@ -46,6 +46,8 @@ pub(crate) enum Ready {
     Io(Key, EventFlags),
     /// The pipe of a signal has bytes.
     Signal(i32),
+    /// The wait is over; what for is known elsewhere.
+    Woken,
 }
 
 const WAKER: u64 = u64::MAX;
@@ -71,9 +73,10 @@ impl Selector {
         Waker::new(self.poll.registry(), Token(WAKER as usize))
     }
 
-    /// Registers a stream by edges, for reading and writing, for as long as it lives.
+    /// Registers a stream by edges, for reading and writing, for as long as it lives. Urgent data is told as `CLOSED`:
+    /// after either a short read does not mean that there is no more.
     pub(crate) fn add_stream(&self, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(key.token() as usize), interest)
     }
 
@@ -124,17 +127,17 @@ impl Selector {
     }
 
     pub(crate) fn ready(&self) -> impl Iterator<Item = Ready> + '_ {
-        self.events.iter().filter_map(|event| match event.token().0 as u64 {
-            WAKER | TIMER => None,
-            token if token >= SIGNALS => Some(Ready::Signal((token - SIGNALS) as i32)),
-            token => Some(Ready::Io(Key::from_token(token), readiness(event))),
+        self.events.iter().map(|event| match event.token().0 as u64 {
+            WAKER | TIMER => Ready::Woken,
+            token if token >= SIGNALS => Ready::Signal((token - SIGNALS) as i32),
+            token => Ready::Io(Key::from_token(token), readiness(event)),
         })
     }
 
-    /// Makes room for more events if the last poll used all of it.
-    pub(crate) fn grow(&mut self) {
+    /// Makes room for more events if the last poll, which reported `seen`, used all of it.
+    pub(crate) fn grow(&mut self, seen: usize) {
         let capacity = self.events.capacity();
-        if capacity < MAX_EVENTS && self.events.iter().count() == capacity {
+        if capacity < MAX_EVENTS && seen == capacity {
             self.events = Events::with_capacity(capacity * 2);
         }
     }
@@ -145,7 +148,11 @@ impl Selector {
             return Ok(Some(Duration::from_nanos(left)));
         }
         if self.timer.is_none() {
-            self.timer = Some(Timer { fd: self.make_timer()?, armed: None });
+            // Without a descriptor to be had the poll's milliseconds must do, until there is one.
+            match self.make_timer() {
+                Ok(fd) => self.timer = Some(Timer { fd, armed: None }),
+                Err(_) => return Ok(Some(Duration::from_nanos(left))),
+            }
         }
         if let Some(timer) = &mut self.timer
             && timer.armed != Some(deadline)
@@ -187,6 +194,6 @@ fn readiness(event: &mio::event::Event) -> EventFlags {
     what.set(EventFlags::READ, event.is_readable());
     what.set(EventFlags::WRITE, event.is_writable());
     // mio names EPOLLRDHUP only beside EPOLLIN; alone, it is the event that has no other name.
-    what.set(EventFlags::CLOSED, event.is_read_closed() || what.is_empty());
+    what.set(EventFlags::CLOSED, event.is_read_closed() || event.is_priority() || what.is_empty());
     what
 }

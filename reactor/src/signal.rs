@@ -1,11 +1,12 @@
 //! Signals as events: each delivery writes one byte into a pipe that the loop polls.
 
-use std::io::{self, Read};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
 use std::rc::Rc;
 
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use signal_hook::SigId;
 use signal_hook::low_level;
 
@@ -20,7 +21,7 @@ pub(crate) struct Signals {
 struct Watched {
     signal: i32,
     id: SigId,
-    pipe: UnixStream,
+    pipe: OwnedFd,
     waiting: Vec<Rc<dyn Callback>>,
 }
 
@@ -45,10 +46,11 @@ impl Signals {
             watched.waiting.push(callback);
             return Ok(());
         }
-        let (pipe, writer) = UnixStream::pair()?;
-        pipe.set_nonblocking(true)?;
+        check(signal)?;
+        // A pipe holds 64 Ki deliveries; a socket, which counts its overhead, a few hundred.
+        let (pipe, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         selector.add_signal(pipe.as_fd(), signal)?;
-        let id = register(signal, writer)?;
+        let id = low_level::pipe::register(signal, writer)?;
         self.watched.push(Watched { signal, id, pipe, waiting: vec![callback] });
         Ok(())
     }
@@ -92,20 +94,28 @@ impl Watched {
         let mut times = 0u32;
         let mut bytes = [0; 256];
         loop {
-            match (&self.pipe).read(&mut bytes) {
+            match rustix::io::read(&self.pipe, &mut bytes) {
                 Ok(0) => return times,
-                Ok(n) => times = times.saturating_add(n as u32),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Ok(n) => {
+                    times = times.saturating_add(n as u32);
+                    if n < bytes.len() {
+                        return times;
+                    }
+                }
+                Err(Errno::INTR) => (),
                 Err(_) => return times,
             }
         }
     }
 }
 
-/// signal-hook panics on signals that cannot be caught, so those are refused here.
-fn register(signal: i32, writer: UnixStream) -> io::Result<SigId> {
-    if signal_hook::consts::FORBIDDEN.contains(&signal) {
+/// Refuses what signal-hook panics on, and numbers that no signal has: the poll's tokens are made of them.
+fn check(signal: i32) -> io::Result<()> {
+    if !(1..=LAST_SIGNAL).contains(&signal) || signal_hook::consts::FORBIDDEN.contains(&signal) {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
-    low_level::pipe::register(signal, writer)
+    Ok(())
 }
+
+/// The highest real-time signal of Linux; others have fewer.
+const LAST_SIGNAL: i32 = 64;

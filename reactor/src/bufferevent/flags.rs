@@ -25,10 +25,12 @@ bitflags! {
         /// It happened while writing.
         #[doc(alias = "BEV_EVENT_WRITING")]
         const WRITING = 0x02;
-        /// The peer will send no more.
+        /// The peer will send no more; reading is disabled now, writing is not.
         #[doc(alias = "BEV_EVENT_EOF")]
         const EOF = 0x10;
-        /// Something failed; [`Bufferevent::take_error`](crate::Bufferevent::take_error) has it.
+        /// Something failed; [`Bufferevent::take_error`](crate::Bufferevent::take_error) has it. The direction that
+        /// comes with it is disabled now. With none it was a connect: see
+        /// [`Bufferevent::connect`](crate::Bufferevent::connect).
         #[doc(alias = "BEV_EVENT_ERROR")]
         const ERROR = 0x20;
         /// A time-out passed; that direction is disabled now.

@@ -75,8 +75,8 @@ impl Bufferevent {
     #[doc(alias = "bufferevent_socket_new")]
     pub fn socket(base: &EventBase, socket: impl Into<OwnedFd>, options: BevOptions) -> Result<Bufferevent> {
         let bev = Self::unconnected(base, options)?;
-        match bev.replace_socket(Some(socket.into())) {
-            Ok(_) => Ok(bev),
+        match socket::adopt(&bev.state, socket.into()) {
+            Ok(()) => Ok(bev),
             Err(error) => {
                 bev.free();
                 Err(error)
@@ -112,7 +112,42 @@ impl Bufferevent {
     /// neither direction; a refusal that the system tells at once arrives the same way, and turns both directions off.
     /// What is written meanwhile is sent after it. The write time-out bounds the wait.
     ///
-    /// A socket that it has, connected or not, is closed first. TCP sockets get `TCP_NODELAY`.
+    /// A socket that it has, connected or not, is closed first. TCP sockets get `TCP_NODELAY`. The buffers keep what
+    /// they hold: what the last peer left in the input, and what it was not sent, which this one gets. To begin anew,
+    /// make a new bufferevent, as this client does, which comes back after every failure and waits longer each time:
+    ///
+    /// ```no_run
+    /// use reactor::{Address, BevEvent, BevOptions, Bufferevent, Direction, EventBase, TriggerOptions};
+    /// use std::time::Duration;
+    ///
+    /// const FIRST: Duration = Duration::from_millis(100);
+    /// const LONGEST: Duration = Duration::from_secs(30);
+    ///
+    /// fn keep_connected(base: &EventBase, to: Address, after: Duration) -> reactor::Result<()> {
+    ///     base.once(Some(after), move |base| {
+    ///         let Ok(bev) = Bufferevent::unconnected(base, BevOptions::empty()) else { return };
+    ///         bev.set_timeouts(None, Some(Duration::from_secs(10))); // bounds the connect
+    ///         let (again, mut wait) = (to.clone(), (after * 2).clamp(FIRST, LONGEST));
+    ///         bev.on_event(move |bev, what| {
+    ///             if what.contains(BevEvent::CONNECTED) {
+    ///                 wait = FIRST;
+    ///             } else if what.ends() {
+    ///                 bev.free();
+    ///                 let _ = keep_connected(bev.base(), again.clone(), wait);
+    ///             }
+    ///         });
+    ///         let _ = bev.enable(Direction::READ);
+    ///         if bev.connect(&to).is_err() {
+    ///             bev.trigger_event(BevEvent::ERROR, TriggerOptions::empty()); // one way for both kinds of failure
+    ///         }
+    ///     })
+    /// }
+    ///
+    /// let base = EventBase::new()?;
+    /// keep_connected(&base, "127.0.0.1:8000".parse()?, Duration::ZERO)?;
+    /// base.dispatch()?;
+    /// # Ok::<(), reactor::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Connect`] if the system refuses for another reason than that nobody listens: nothing follows then, and
@@ -127,7 +162,8 @@ impl Bufferevent {
 /// Callbacks.
 impl Bufferevent {
     /// Sets what runs when bytes have come in, at least the low read mark of them in the input. Bytes that it leaves
-    /// there cause no further call until more come.
+    /// there cause no further call until more come. Reading goes on without a callback too: until the high mark, or
+    /// without end.
     #[doc(alias = "bufferevent_setcb")]
     pub fn on_read(&self, callback: impl FnMut(&Bufferevent) + 'static) {
         if self.state.check().is_ok() {
@@ -236,7 +272,8 @@ impl Bufferevent {
     /// if nothing moved; `Finished` also reports [`BevEvent::EOF`] to the partner.
     ///
     /// # Errors
-    /// [`Error::NoPartner`] for a pair whose other end was freed; [`Error::Freed`].
+    /// [`Error::NoPartner`] for a pair whose other end was freed; [`Error::Lent`] while a guard of one of the buffers is
+    /// alive; [`Error::Freed`].
     #[doc(alias = "bufferevent_flush")]
     pub fn flush(&self, direction: Direction, mode: FlushMode) -> Result<bool> {
         self.state.check()?;
@@ -301,6 +338,9 @@ impl Bufferevent {
     /// The time-outs, each from the last transfer in its direction; `None` or zero for none. The read one runs while
     /// reading is on and not held up by the high mark; the write one while there is something to send, or a connect
     /// is under way. When one passes, its direction is turned off and [`BevEvent::TIMEOUT`] reported.
+    ///
+    /// An input that stays at its high mark never times out: a read callback that finds it full has to take bytes out
+    /// or give the connection up.
     #[doc(alias = "bufferevent_set_timeouts")]
     pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) {
         self.state.set_timeouts(read.map(nanos), write.map(nanos));
@@ -364,10 +404,12 @@ impl Bufferevent {
     /// the user.
     #[doc(alias = "bufferevent_setfd")]
     pub fn take_socket(&self) -> Option<OwnedFd> {
+        self.state.check().ok()?;
         socket::take(&self.state)
     }
 
-    /// Gives it a connected socket, or none, and returns the one it had. The directions that are on go on with it.
+    /// Gives it a connected socket, or none, and returns the one it had. The directions that are on go on with it, as if
+    /// they were turned on again: one write callback follows if there is nothing to send.
     ///
     /// # Errors
     /// [`Error::Io`] as [`socket`](Self::socket), with no socket then; [`Error::NotASocket`] for one end of a pair;
@@ -382,6 +424,7 @@ impl Bufferevent {
         let old = socket::take(&self.state);
         if let Some(socket) = socket {
             socket::adopt(&self.state, socket)?;
+            self.state.enable(self.state.enabled.get());
         }
         Ok(old)
     }

@@ -1,20 +1,23 @@
 //! The transport between two bufferevents of one base: bytes move from output to input by pointer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::{mem, thread};
 
 use super::flags::{BevEvent, Direction, FlushMode, TriggerOptions};
-use super::state::{State, Transport};
+use super::state::{OnPanic, State, Transport};
+use crate::active::When;
 use crate::error::{Error, Result};
-use crate::evbuffer::Change;
 
 pub(super) struct Pair {
     partner: RefCell<Weak<State>>,
+    /// Its output could not move when it should have: the loop tries once more.
+    is_held_up: Cell<bool>,
 }
 
 impl Pair {
     pub(super) fn new() -> Self {
-        Pair { partner: RefCell::new(Weak::new()) }
+        Pair { partner: RefCell::new(Weak::new()), is_held_up: Cell::new(false) }
     }
 
     pub(super) fn partner(&self) -> Option<Rc<State>> {
@@ -39,10 +42,8 @@ impl Pair {
         }
     }
 
-    pub(super) fn output_added(&self, state: &Rc<State>, change: &Change) {
-        if change.added > change.deleted
-            && let Some(partner) = self.partner()
-        {
+    pub(super) fn output_added(&self, state: &Rc<State>) {
+        if let Some(partner) = self.partner() {
             offer(state, &partner);
         }
     }
@@ -54,16 +55,29 @@ impl Pair {
         }
     }
 
+    /// From the loop: moves what was held up. A guard that is alive even now is not one of a callback; what it holds
+    /// up moves with the next change, since trying again and again would keep the loop busy.
+    pub(super) fn pass(&self, state: &Rc<State>) -> bool {
+        let Some(partner) = self.partner().filter(|_| self.is_held_up.take()) else { return false };
+        is_on(state, &partner) && transfer(state, &partner, partner.read_room()).is_ok()
+    }
+
+    /// Has the loop move its output.
+    pub(super) fn hold_up(&self, state: &State) {
+        self.is_held_up.set(true);
+        state.activate(When::Now);
+    }
+
     pub(super) fn flush(&self, state: &Rc<State>, direction: Direction, mode: FlushMode) -> Result<bool> {
         let partner = self.partner().ok_or(Error::NoPartner)?;
         if mode == FlushMode::Normal {
             return Ok(false);
         }
         if direction.contains(Direction::READ) {
-            transfer(&partner, state, usize::MAX);
+            transfer(&partner, state, usize::MAX)?;
         }
         if direction.contains(Direction::WRITE) {
-            transfer(state, &partner, usize::MAX);
+            transfer(state, &partner, usize::MAX)?;
         }
         if mode == FlushMode::Finished {
             let mut what = BevEvent::EOF;
@@ -83,30 +97,36 @@ pub(super) fn link(one: &Rc<State>, other: &Rc<State>) {
     }
 }
 
-/// Moves what both sides are willing to move.
-fn offer(from: &Rc<State>, to: &Rc<State>) {
-    let room = to.read_room();
-    if from.enabled.get().contains(Direction::WRITE)
+/// Whether both sides are willing to move something.
+fn is_on(from: &State, to: &State) -> bool {
+    from.enabled.get().contains(Direction::WRITE)
         && to.enabled.get().contains(Direction::READ)
-        && room > 0
+        && to.read_room() > 0
         && !from.output.is_empty()
+}
+
+/// Moves what both sides are willing to move; while a panic unwinds, from the loop, since watchers would run.
+fn offer(from: &Rc<State>, to: &Rc<State>) {
+    if is_on(from, to)
+        && (thread::panicking() || transfer(from, to, to.read_room()).is_err())
+        && let Transport::Pair(pair) = &from.transport
     {
-        transfer(from, to, room);
+        pair.hold_up(from);
     }
 }
 
-fn transfer(from: &Rc<State>, to: &Rc<State>, most: usize) {
-    match from.output.remove_buffer_thawed(&to.input, most) {
-        Ok(0) => (),
-        Ok(_) => {
-            from.transferred(Direction::WRITE);
-            to.transferred(Direction::READ);
-        }
-        // Lent to a guard of the user's: what stays behind moves with the next change.
-        Err(_) => return,
+/// Fails if one of the buffers is lent to a guard of the user's.
+fn transfer(from: &Rc<State>, to: &Rc<State>, most: usize) -> Result<()> {
+    let on_panic = (OnPanic(to, Direction::READ), OnPanic(from, Direction::WRITE));
+    let moved = from.output.remove_buffer_thawed(&to.input, most);
+    mem::forget(on_panic);
+    if moved? > 0 {
+        from.transferred(Direction::WRITE);
+        to.transferred(Direction::READ);
     }
     to.occasion(Direction::READ, TriggerOptions::empty());
     from.occasion(Direction::WRITE, TriggerOptions::empty());
     from.attend();
     to.attend();
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! write proves it outdated, by failing or by moving less than it could.
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -11,10 +12,9 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::{SocketFlags, SocketType, getpeername, socket_with, sockopt};
 
 use super::flags::{BevEvent, Direction, TriggerOptions};
-use super::state::State;
+use super::state::{OnPanic, State};
 use crate::active::When;
 use crate::address::Address;
-use crate::base::EventBase;
 use crate::error::{Error, Result};
 use crate::evbuffer::{End, Pass};
 use crate::flags::EventFlags;
@@ -23,6 +23,8 @@ use crate::table::Key;
 pub(super) struct Socket {
     open: RefCell<Option<Open>>,
     phase: Cell<Phase>,
+    /// Where to, while it is connecting.
+    connecting_to: RefCell<Option<Address>>,
     ready: Cell<EventFlags>,
     /// Writing was turned on with nothing to send: one write callback is owed.
     owes_write: Cell<bool>,
@@ -31,9 +33,8 @@ pub(super) struct Socket {
     write_turn: Cell<u64>,
 }
 
-#[derive(Clone)]
 struct Open {
-    /// Shared with the pass that uses it while user code may take the socket away.
+    /// Shared for the length of a system call, never while user code runs.
     fd: Rc<OwnedFd>,
     key: Key,
 }
@@ -51,6 +52,7 @@ impl Socket {
         Socket {
             open: RefCell::new(None),
             phase: Cell::new(Phase::Idle),
+            connecting_to: RefCell::new(None),
             ready: Cell::new(EventFlags::empty()),
             owes_write: Cell::new(false),
             read_turn: Cell::new(0),
@@ -81,14 +83,20 @@ impl Socket {
         }
     }
 
+    pub(super) fn disabled(&self, direction: Direction) {
+        if direction.contains(Direction::WRITE) {
+            self.owes_write.set(false);
+        }
+    }
+
     /// When the loop should run this bufferevent, as far as the socket goes.
     pub(super) fn has_work(&self, state: &State) -> Option<When> {
         let turn = state.base().turn();
-        let after = |last: &Cell<u64>| if last.get() == turn { When::NextTurn } else { When::Now };
-        if self.can_write(state) {
-            return Some(after(&self.write_turn));
+        let (reads, writes) = (self.can_read(state), self.can_write(state));
+        if (reads && self.read_turn.get() != turn) || (writes && self.write_turn.get() != turn) {
+            return Some(When::Now);
         }
-        self.can_read(state).then(|| after(&self.read_turn))
+        (reads || writes).then_some(When::NextTurn)
     }
 
     fn can_read(&self, state: &State) -> bool {
@@ -105,14 +113,22 @@ impl Socket {
             && (self.owes_write.get() || !state.output.is_empty())
     }
 
-    /// One pass in each direction; true if it came to anything.
-    pub(super) fn pass(&self, state: &State, what: EventFlags) -> bool {
+    /// Notes what the poll said.
+    pub(super) fn became(&self, what: EventFlags) {
         self.ready.set(self.ready.get() | what);
+    }
+
+    /// One pass in each direction; true if it came to anything.
+    pub(super) fn pass(&self, state: &State) -> bool {
         let mut did = false;
-        if self.phase.get() == Phase::Connecting && !what.is_empty() {
+        if self.phase.get() == Phase::Connecting && !self.ready.get().is_empty() {
             did |= self.finish_connect(state);
         }
         let turn = state.base().turn();
+        // What waited for the connect leaves, and a write callback that is owed runs, before anything is read.
+        if (did || self.owes_write.get()) && self.can_write(state) && self.write_turn.replace(turn) != turn {
+            did |= self.write(state);
+        }
         if self.can_read(state) && self.read_turn.replace(turn) != turn {
             did |= self.read(state);
         }
@@ -122,27 +138,27 @@ impl Socket {
         did
     }
 
+    fn fd(&self) -> Option<Rc<OwnedFd>> {
+        self.open.borrow().as_ref().map(|open| open.fd.clone())
+    }
+
     fn finish_connect(&self, state: &State) -> bool {
-        let Some(Open { fd, .. }) = self.open.borrow().clone() else { return false };
-        let failure = match sockopt::socket_error(&fd) {
-            Ok(Ok(())) => match getpeername(&fd) {
-                Ok(_) => None,
-                Err(Errno::NOTCONN) => return false,
-                Err(error) => Some(error),
-            },
-            Ok(Err(error)) | Err(error) => Some(error),
+        let Some(outcome) = self.fd().and_then(|fd| connected(&fd, self.ready.get())) else {
+            self.ready.set(EventFlags::empty());
+            return false;
         };
-        match failure {
-            None => {
+        let address = self.connecting_to.take();
+        match outcome {
+            Ok(()) => {
                 self.phase.set(Phase::Connected);
                 self.owes_write.set(false);
                 state.transferred(Direction::WRITE);
                 state.event(BevEvent::CONNECTED, TriggerOptions::empty());
             }
-            Some(error) => {
-                self.phase.set(Phase::Idle);
-                self.ready.set(EventFlags::empty());
-                let error = Error::Io { what: "connect a bufferevent", source: error.into() };
+            Err(errno) => {
+                self.give_up_connect();
+                let address = address.map_or_else(String::new, |address| address.to_string());
+                let error = Error::Connect { address, source: errno.into() };
                 state.failed(Direction::empty(), BevEvent::ERROR, Some(error));
             }
         }
@@ -150,14 +166,18 @@ impl Socket {
     }
 
     fn read(&self, state: &State) -> bool {
-        let Some(Open { fd, .. }) = self.open.borrow().clone() else { return false };
+        let Some(fd) = self.fd() else { return false };
         let most = state.max_single_read.get().min(state.read_room());
-        match state.input.read_thawed(&*fd, most) {
+        let on_panic = OnPanic(state, Direction::READ);
+        let outcome = state.input.read_thawed(fd, most);
+        mem::forget(on_panic);
+        match outcome {
             Ok(Pass { moved: 0, .. }) => {
                 state.failed(Direction::READ, BevEvent::READING | BevEvent::EOF, None);
             }
             Ok(pass) => {
-                // After a short read the next bytes bring an edge; an end of stream that was announced does not.
+                // After a short read the next bytes bring an edge; an end of stream that was announced, and what stands
+                // behind urgent data, do not.
                 if pass.moved < pass.offered && !self.ready.get().contains(EventFlags::CLOSED) {
                     self.clear(EventFlags::READ);
                 }
@@ -181,8 +201,11 @@ impl Socket {
             }
             return owed;
         }
-        let Some(Open { fd, .. }) = self.open.borrow().clone() else { return false };
-        match state.output.write_thawed(&*fd, Some(state.max_single_write.get())) {
+        let Some(fd) = self.fd() else { return false };
+        let on_panic = OnPanic(state, Direction::WRITE);
+        let outcome = state.output.write_thawed(fd, Some(state.max_single_write.get()));
+        mem::forget(on_panic);
+        match outcome {
             Ok(pass) => {
                 if pass.moved < pass.offered {
                     self.clear(EventFlags::WRITE);
@@ -203,36 +226,48 @@ impl Socket {
         self.ready.set(self.ready.get() - what);
     }
 
-    /// Ends a connect that took too long, so that its outcome is reported once.
+    /// Ends a connect that failed or took too long, so that its outcome is reported once.
     pub(super) fn give_up_connect(&self) {
         if self.phase.get() == Phase::Connecting {
             self.phase.set(Phase::Idle);
+            self.connecting_to.replace(None);
             self.ready.set(EventFlags::empty());
         }
     }
 
     /// Takes the socket out, polled no more.
-    pub(super) fn remove(&self, base: &EventBase) -> Option<Rc<OwnedFd>> {
+    pub(super) fn remove(&self, state: &State) -> Option<OwnedFd> {
         let Open { fd, key } = self.open.borrow_mut().take()?;
         self.phase.set(Phase::Idle);
         self.ready.set(EventFlags::empty());
         self.owes_write.set(false);
-        base.remove_stream(fd.as_fd(), key);
-        Some(fd)
+        self.connecting_to.replace(None);
+        state.forget_readiness();
+        state.base().remove_stream(fd.as_fd(), key);
+        Rc::into_inner(fd)
+    }
+}
+
+/// Whether a connect has come to its end, and how.
+fn connected(fd: &OwnedFd, ready: EventFlags) -> Option<std::result::Result<(), Errno>> {
+    match sockopt::socket_error(fd) {
+        Ok(Ok(())) => match getpeername(fd) {
+            Ok(_) => Some(Ok(())),
+            // Not yet, unless it has hung up: then nothing else is to come.
+            Err(Errno::NOTCONN) if !ready.contains(EventFlags::CLOSED) => None,
+            Err(errno) => Some(Err(errno)),
+        },
+        Ok(Err(errno)) | Err(errno) => Some(Err(errno)),
     }
 }
 
 /// Takes the socket away from a bufferevent that goes on without.
 pub(super) fn take(state: &State) -> Option<OwnedFd> {
-    let fd = state.socket()?.remove(state.base())?;
+    let fd = state.socket()?.remove(state)?;
     state.input.unfreeze(End::Back);
     state.output.unfreeze(End::Front);
     state.attend();
-    // Shared only while a pass of this very socket is on the stack: that one keeps the original until it ends.
-    match Rc::try_unwrap(fd) {
-        Ok(fd) => Some(fd),
-        Err(shared) => shared.try_clone().ok(),
-    }
+    Some(fd)
 }
 
 /// Gives a connected socket to a bufferevent that has none.
@@ -247,27 +282,43 @@ fn install(state: &Rc<State>, fd: OwnedFd, phase: Phase) -> Result<()> {
     *socket.open.borrow_mut() = Some(Open { fd: Rc::new(fd), key });
     socket.phase.set(phase);
     state.freeze();
+    // What the last socket did does not count against this one.
+    state.transferred(Direction::READ);
+    state.transferred(Direction::WRITE);
     state.attend();
     Ok(())
 }
 
 pub(super) fn connect(state: &Rc<State>, address: &Address) -> Result<()> {
     let Some(socket) = state.socket() else { return Err(Error::NotASocket) };
-    drop(socket.remove(state.base()));
+    drop(socket.remove(state));
+    state.attend();
     let refused = |errno: Errno| Error::Connect { address: address.to_string(), source: errno.into() };
-    let to = address.to_any().map_err(refused)?;
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = socket_with(address.family(), SocketType::STREAM, flags, None).map_err(refused)?;
-    if address.is_inet() {
-        sockopt::set_tcp_nodelay(&fd, true).map_err(refused)?;
-    }
-    match rustix::io::retry_on_intr(|| rustix::net::connect(&fd, &to)) {
-        Ok(()) | Err(Errno::INPROGRESS) => install(state, fd, Phase::Connecting),
+    match begin(address) {
+        Ok(fd) => {
+            socket.connecting_to.replace(Some(address.clone()));
+            install(state, fd, Phase::Connecting)
+        }
         Err(errno @ Errno::CONNREFUSED) => {
             state.disable(Direction::all());
             state.failed_later(refused(errno));
             Ok(())
         }
         Err(errno) => Err(refused(errno)),
+    }
+}
+
+/// A socket that is connecting, or connected already.
+fn begin(address: &Address) -> std::result::Result<OwnedFd, Errno> {
+    let to = address.to_any()?;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let fd = socket_with(address.family(), SocketType::STREAM, flags, None)?;
+    if address.is_inet() {
+        sockopt::set_tcp_nodelay(&fd, true)?;
+    }
+    match rustix::net::connect(&fd, &to) {
+        // An interrupted connect goes on by itself; asking again would only say so.
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(fd),
+        Err(errno) => Err(errno),
     }
 }

@@ -18,6 +18,9 @@ use crate::slot::{Called, Slot};
 use crate::table::Key;
 use crate::timer::Lane;
 
+type OnTransfer = dyn FnMut(&Bufferevent);
+type OnEvent = dyn FnMut(&Bufferevent, BevEvent);
+
 pub(super) struct State {
     me: Weak<State>,
     node: Node,
@@ -25,9 +28,9 @@ pub(super) struct State {
     owned: OnceCell<Key>,
     pub(super) input: Evbuffer,
     pub(super) output: Evbuffer,
-    pub(super) on_read: Slot<dyn FnMut(&Bufferevent)>,
-    pub(super) on_write: Slot<dyn FnMut(&Bufferevent)>,
-    pub(super) on_event: Slot<dyn FnMut(&Bufferevent, BevEvent)>,
+    pub(super) on_read: Slot<OnTransfer>,
+    pub(super) on_write: Slot<OnTransfer>,
+    pub(super) on_event: Slot<OnEvent>,
     pub(super) enabled: Cell<Direction>,
     options: BevOptions,
     pub(super) read_low: Cell<usize>,
@@ -151,6 +154,9 @@ impl State {
 
     pub(super) fn disable(&self, direction: Direction) {
         self.enabled.set(self.enabled.get() - direction);
+        if let Some(socket) = self.socket() {
+            socket.disabled(direction);
+        }
         self.attend();
     }
 
@@ -182,9 +188,10 @@ impl State {
         }
     }
 
-    /// A transfer in this direction: its time-out starts again.
+    /// A transfer in this direction: its time-out starts again, also if it has just passed.
     pub(super) fn transferred(&self, direction: Direction) {
         let timeout = self.timeout(direction);
+        self.timed_out.set(self.timed_out.get() - direction);
         if timeout.is_set() {
             timeout.restart(self.base.clock().now());
         }
@@ -229,7 +236,9 @@ impl State {
     /// A failure: the direction is off, the event callback finds the reason in `take_error`.
     pub(super) fn failed(&self, direction: Direction, what: BevEvent, error: Option<Error>) {
         self.disable(direction);
-        self.error.set(error);
+        if error.is_some() {
+            self.error.set(error);
+        }
         self.event(what, TriggerOptions::empty());
     }
 
@@ -243,7 +252,7 @@ impl State {
             || options.contains(TriggerOptions::DEFER_CALLBACKS)
     }
 
-    fn slot(&self, direction: Direction) -> &Slot<dyn FnMut(&Bufferevent)> {
+    fn slot(&self, direction: Direction) -> &Slot<OnTransfer> {
         if direction == Direction::READ { &self.on_read } else { &self.on_write }
     }
 
@@ -251,48 +260,59 @@ impl State {
         if direction == Direction::READ { &self.read_timeout } else { &self.write_timeout }
     }
 
-    fn call(&self, direction: Direction) {
-        let Some(state) = self.me.upgrade() else { return };
+    /// True if the callback ran.
+    fn call(&self, direction: Direction) -> bool {
+        let Some(state) = self.me.upgrade() else { return false };
         let bev = Bufferevent { state };
         let _call = Call::enter(self);
-        if self.slot(direction).call(|callback| callback(&bev)) == Called::Busy {
+        let called = self.slot(direction).call(|callback| callback(&bev));
+        if called == Called::Busy {
             self.deferred.set(self.deferred.get() | direction);
             self.schedule();
         }
+        called == Called::Ran
     }
 
-    fn call_event(&self, what: BevEvent) {
-        let Some(state) = self.me.upgrade() else { return };
+    /// True if the callback ran.
+    fn call_event(&self, what: BevEvent) -> bool {
+        let Some(state) = self.me.upgrade() else { return false };
         let bev = Bufferevent { state };
         let _call = Call::enter(self);
-        if self.on_event.call(|callback| callback(&bev, what)) == Called::Busy {
+        let called = self.on_event.call(|callback| callback(&bev, what));
+        if called == Called::Busy {
             self.deferred_event.set(self.deferred_event.get() | what);
             self.schedule();
         }
+        called == Called::Ran
     }
 
-    /// Runs what was deferred, in libevent's order; true if there was anything.
+    /// Runs what was deferred, in libevent's order; true if a callback ran.
     fn call_deferred(&self) -> bool {
-        if self.deferred.get().is_empty() && self.deferred_event.get().is_empty() {
-            return false;
-        }
+        let mut did = false;
         let event = self.deferred_event.get();
         if event.contains(BevEvent::CONNECTED) {
             self.deferred_event.set(event - BevEvent::CONNECTED);
-            self.call_event(BevEvent::CONNECTED);
+            did |= self.call_event(BevEvent::CONNECTED);
         }
         for direction in BOTH {
             let deferred = self.deferred.get();
             if deferred.contains(direction) {
                 self.deferred.set(deferred - direction);
-                self.call(direction);
+                did |= self.call(direction);
             }
         }
         let event = self.deferred_event.take();
         if !event.is_empty() {
-            self.call_event(event);
+            did |= self.call_event(event);
         }
-        true
+        did
+    }
+
+    /// Whether callbacks or time-outs wait for a run.
+    fn owes_calls(&self) -> bool {
+        !self.deferred.get().is_empty()
+            || !self.deferred_event.get().is_empty()
+            || !self.timed_out.get().is_empty()
     }
 
     /// Has the loop run what was deferred.
@@ -378,6 +398,7 @@ impl State {
     }
 
     fn drop_timer(&self, direction: Direction) {
+        self.timed_out.set(self.timed_out.get() - direction);
         if let Some(timer) = self.timeout(direction).timer.take() {
             self.base.remove_timer(timer);
         }
@@ -385,13 +406,18 @@ impl State {
 
     /// Reports the time-outs that passed, unless their direction has become ready meanwhile.
     fn report_timeouts(&self, ready: EventFlags) -> bool {
-        let timed_out = self.timed_out.take();
         let mut reported = false;
         for (direction, readiness, what) in [
             (Direction::READ, EventFlags::READ, BevEvent::READING),
             (Direction::WRITE, EventFlags::WRITE, BevEvent::WRITING),
         ] {
-            if timed_out.contains(direction) && !ready.contains(readiness) && !self.is_freed.get() {
+            let timed_out = self.timed_out.get();
+            self.timed_out.set(timed_out - direction);
+            // A callback that ran since may have turned the direction off.
+            if timed_out.contains(direction)
+                && !ready.contains(readiness)
+                && self.waits_for().contains(direction)
+            {
                 if let (Direction::WRITE, Some(socket)) = (direction, self.socket()) {
                     socket.give_up_connect();
                 }
@@ -417,23 +443,31 @@ impl State {
         }
         for buffer in [&self.input, &self.output] {
             buffer.set_owner(None);
-            buffer.clear_watchers();
             buffer.freeze(End::Front);
             buffer.freeze(End::Back);
-            buffer.discard();
         }
-        self.clear_callbacks();
         if self.depth.get() == 0 {
             self.close();
         }
         let owned = self.owned.get().and_then(|&key| self.base.disown(key));
+        // User code from here on: what closures captured and owners of shared memory are dropped.
+        for buffer in [&self.input, &self.output] {
+            buffer.clear_watchers();
+            buffer.discard();
+        }
+        self.clear_callbacks();
         drop(owned);
     }
 
     fn close(&self) {
         if let Some(socket) = self.socket() {
-            drop(socket.remove(&self.base));
+            drop(socket.remove(self));
         }
+    }
+
+    /// What the loop is about to say of the socket holds no more.
+    pub(super) fn forget_readiness(&self) {
+        self.node.forget(EventFlags::IO);
     }
 }
 
@@ -443,14 +477,17 @@ impl Callback for State {
     }
 
     fn run(self: Rc<Self>, what: EventFlags) -> bool {
-        let run = Run::enter(&self);
+        let _run = Run::enter(&self);
+        // Noted first: an edge comes once, and the callbacks may replace the socket, or panic.
+        if let Some(socket) = self.socket() {
+            socket.became(what);
+        }
         let mut did = self.call_deferred();
         did |= self.report_timeouts(what);
-        if let Some(socket) = self.socket() {
-            did |= socket.pass(&self, what);
-        }
-        drop(run);
-        self.attend();
+        did |= match &self.transport {
+            Transport::Socket(socket) => socket.pass(&self),
+            Transport::Pair(pair) => pair.pass(&self),
+        };
         did
     }
 
@@ -480,7 +517,7 @@ impl BufferOwner for State {
             if change.added > 0
                 && let (Transport::Pair(pair), Some(me)) = (&self.transport, self.me.upgrade())
             {
-                pair.output_added(&me, change);
+                pair.output_added(&me);
             }
             self.attend();
         } else if change.deleted > 0 {
@@ -492,6 +529,15 @@ impl BufferOwner for State {
 impl Drop for State {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Has the loop call back for a transfer when a buffer's watcher panics before that is done; forgotten else.
+pub(super) struct OnPanic<'a>(pub(super) &'a State, pub(super) Direction);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.occasion(self.1, TriggerOptions::DEFER_CALLBACKS);
     }
 }
 
@@ -515,7 +561,7 @@ impl Drop for Call<'_> {
     }
 }
 
-/// The loop runs this object; reset by a panic too.
+/// The loop runs this object. However that ends, a panic included, what is left to do is seen to.
 struct Run<'a>(&'a State);
 
 impl<'a> Run<'a> {
@@ -528,5 +574,9 @@ impl<'a> Run<'a> {
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         self.0.is_running.set(false);
+        self.0.attend();
+        if self.0.owes_calls() {
+            self.0.schedule();
+        }
     }
 }

@@ -24,12 +24,9 @@ pub(super) struct Block {
 
 impl Block {
     /// An empty block with room for `n` bytes or more.
+    #[inline]
     pub(super) fn with_room(n: usize) -> Block {
-        let memory = match class_for(n) {
-            Some((class, size)) => reuse(class).unwrap_or_else(|| zeroed(size)),
-            None => zeroed(n.checked_next_power_of_two().unwrap_or(n)),
-        };
-        Block { memory, start: 0, end: 0 }
+        Block::filled(memory_for(n), 0)
     }
 
     /// A block without memory, to stand in while another is moved out of its place.
@@ -59,6 +56,7 @@ impl Block {
         &self.memory[self.start..self.end]
     }
 
+    #[inline]
     pub(super) fn data_mut(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.end]
     }
@@ -69,15 +67,18 @@ impl Block {
         self.memory.len() - self.end
     }
 
+    #[inline]
     pub(super) fn spare(&self) -> &[u8] {
         &self.memory[self.end..]
     }
 
+    #[inline]
     pub(super) fn room_mut(&mut self) -> &mut [u8] {
         &mut self.memory[self.end..]
     }
 
     /// Makes the first `n` bytes of the room data.
+    #[inline]
     pub(super) fn commit(&mut self, n: usize) {
         self.end += n.min(self.room());
     }
@@ -86,15 +87,41 @@ impl Block {
     #[inline]
     pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
-        self.memory[self.end..self.end + n].copy_from_slice(&bytes[..n]);
+        match bytes {
+            // Spares the call that copies: bytes are often added one by one.
+            &[byte] if n == 1 => self.memory[self.end] = byte,
+            _ => self.memory[self.end..self.end + n].copy_from_slice(&bytes[..n]),
+        }
         self.end += n;
         n
     }
 
+    /// A block of which the first `n` bytes of memory are data.
+    #[inline]
+    pub(super) fn filled(memory: Box<[u8]>, n: usize) -> Block {
+        Block { end: n.min(memory.len()), memory, start: 0 }
+    }
+
+    /// Takes its memory out and leaves it hollow.
+    #[inline]
+    pub(super) fn into_memory(mut self) -> Box<[u8]> {
+        std::mem::take(&mut self.memory)
+    }
+
+    /// Gives its memory back and leaves it hollow.
+    #[inline]
+    pub(super) fn retire(&mut self) {
+        give_back(std::mem::take(&mut self.memory));
+    }
+
     /// Takes as much of the end of `bytes` as there is room in front, and says how much.
+    #[inline]
     pub(super) fn prepend(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.start);
-        self.memory[self.start - n..self.start].copy_from_slice(&bytes[bytes.len() - n..]);
+        match bytes {
+            &[byte] if n == 1 => self.memory[self.start - 1] = byte,
+            _ => self.memory[self.start - n..self.start].copy_from_slice(&bytes[bytes.len() - n..]),
+        }
         self.start -= n;
         n
     }
@@ -123,7 +150,7 @@ impl Drop for Block {
     #[inline]
     fn drop(&mut self) {
         if !self.memory.is_empty() {
-            give_back(std::mem::take(&mut self.memory));
+            self.retire();
         }
     }
 }
@@ -139,12 +166,30 @@ thread_local! {
     static STORE: RefCell<[Vec<Box<[u8]>>; 3]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new()]) };
 }
 
+/// Memory for a block of `n` bytes or more, from the store if it has some.
+#[inline]
+pub(super) fn memory_for(n: usize) -> Box<[u8]> {
+    match class_for(n) {
+        Some((class, size)) => reuse(class).unwrap_or_else(|| zeroed(size)),
+        None => zeroed(n.checked_next_power_of_two().unwrap_or(n)),
+    }
+}
+
 fn zeroed(n: usize) -> Box<[u8]> {
     vec![0; n].into_boxed_slice()
 }
 
+#[inline]
 fn class_for(n: usize) -> Option<(usize, usize)> {
-    [SMALL, MEDIUM, LARGE].into_iter().enumerate().find(|&(_, size)| n <= size)
+    if n <= SMALL {
+        Some((0, SMALL))
+    } else if n <= MEDIUM {
+        Some((1, MEDIUM))
+    } else if n <= LARGE {
+        Some((2, LARGE))
+    } else {
+        None
+    }
 }
 
 #[inline]
@@ -186,6 +231,7 @@ mod tests {
         drop(blocks);
         assert_eq!(kept(), [KEPT[0], 0, 0]);
         let first = Block::with_room(SMALL);
+        assert_eq!(first.room(), SMALL);
         assert_eq!(kept()[0], KEPT[0] - 1);
         drop((first, Block::with_room(SMALL + 1), Block::with_room(MEDIUM + 1), Block::with_room(LARGE + 1)));
         assert_eq!(kept(), [KEPT[0], 1, 1], "longer ones are not kept");
@@ -203,7 +249,7 @@ mod tests {
         block.advance(6);
         block.align();
         assert_eq!((block.data(), block.range()), (&b"world"[..], 0..5));
-        assert_eq!(block.append(&vec![7; SMALL]), SMALL - 5);
+        assert_eq!(block.append(&vec![7; 2 * SMALL]), SMALL - 5);
         assert_eq!(block.room(), 0);
     }
 }

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::block::{Block, LARGE, MEDIUM, SMALL};
+use super::block::{Block, LARGE, MEDIUM, SMALL, memory_for};
 use super::file::FileRange;
 use crate::error::{Error, Result};
 
 /// An emptied chain keeps room for this many segments: enough for request and reply, little for an idle connection.
-const IDLE_SEGMENTS: usize = 16;
+pub(super) const IDLE_SEGMENTS: usize = 16;
 
 /// Invariant: no segment is empty, so a chain without bytes holds no block, owner or file.
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub(super) struct Chain {
 pub(super) enum Segment {
     Owned(Block),
     Shared(Shared),
+    /// Shared by `append_shared_from`: libevent refuses to reference such content again.
+    Reference(Shared),
     File(FileRange),
 }
 
@@ -30,41 +32,27 @@ pub(super) struct Shared {
     owner: Rc<dyn AsRef<[u8]>>,
     start: usize,
     end: usize,
-    /// Added by `append_shared_from`: libevent refuses to reference such content again.
-    referenced: bool,
 }
 
 /// Segments that left a chain. Their owners' `Drop` is user code, so they are dropped once the chain is released.
 #[derive(Default)]
 #[must_use]
-pub(super) struct Trash {
-    first: Option<Segment>,
-    more: Vec<Segment>,
-}
-
-impl Trash {
-    pub(super) fn put(&mut self, segment: Segment) {
-        match (segment, &self.first) {
-            (Segment::Owned(block), _) => drop(block),
-            (segment, None) => self.first = Some(segment),
-            (segment, Some(_)) => self.more.push(segment),
-        }
-    }
-}
+pub(super) struct Trash(Vec<Segment>);
 
 impl Shared {
     pub(super) fn new(owner: Rc<dyn AsRef<[u8]>>, range: Range<usize>) -> Shared {
-        Shared { owner, start: range.start, end: range.end, referenced: false }
+        Shared { owner, start: range.start, end: range.end }
     }
 
     /// Shorter than the range if the owner's bytes became fewer since.
+    #[inline]
     fn data(&self) -> &[u8] {
         let all = (*self.owner).as_ref();
         all.get(self.start..self.end).or_else(|| all.get(self.start..)).unwrap_or_default()
     }
 
     fn part(&self, start: usize, end: usize) -> Shared {
-        Shared { owner: self.owner.clone(), start, end, referenced: self.referenced }
+        Shared { owner: self.owner.clone(), start, end }
     }
 }
 
@@ -73,7 +61,7 @@ impl Segment {
     pub(super) fn len(&self) -> usize {
         match self {
             Segment::Owned(block) => block.len(),
-            Segment::Shared(shared) => shared.end - shared.start,
+            Segment::Shared(shared) | Segment::Reference(shared) => shared.end - shared.start,
             Segment::File(file) => file.len(),
         }
     }
@@ -83,7 +71,7 @@ impl Segment {
     pub(super) fn memory(&self) -> Option<&[u8]> {
         match self {
             Segment::Owned(block) => Some(block.data()),
-            Segment::Shared(shared) => Some(shared.data()),
+            Segment::Shared(shared) | Segment::Reference(shared) => Some(shared.data()),
             Segment::File(_) => None,
         }
     }
@@ -93,7 +81,7 @@ impl Segment {
     fn advance(&mut self, n: usize) {
         match self {
             Segment::Owned(block) => block.advance(n),
-            Segment::Shared(shared) => shared.start += n,
+            Segment::Shared(shared) | Segment::Reference(shared) => shared.start += n,
             Segment::File(file) => file.advance(n),
         }
     }
@@ -102,7 +90,7 @@ impl Segment {
         let memory = match self {
             Segment::File(file) => return file.read_exact_at(at, dst),
             Segment::Owned(block) => block.data(),
-            Segment::Shared(shared) => shared.data(),
+            Segment::Shared(shared) | Segment::Reference(shared) => shared.data(),
         };
         let bytes = memory.get(at..at + dst.len()).ok_or(Error::SharedShrank)?;
         dst.copy_from_slice(bytes);
@@ -117,25 +105,21 @@ impl Segment {
             *self = Segment::Shared(Shared::new(Rc::new(block), range));
         }
         match self {
-            Segment::Shared(s) if !s.referenced => {
-                Some(Segment::Shared(Shared { referenced: true, ..s.part(s.start, s.end) }))
-            }
+            Segment::Shared(s) => Some(Segment::Reference(s.part(s.start, s.end))),
             _ => None,
         }
     }
 
     fn is_referable(&self) -> bool {
-        match self {
-            Segment::Owned(_) => true,
-            Segment::Shared(shared) => !shared.referenced,
-            Segment::File(_) => false,
-        }
+        matches!(self, Segment::Owned(_) | Segment::Shared(_))
     }
 
     fn fault(&self) -> Option<&'static str> {
         let sound = match self {
             Segment::Owned(block) => block.range().end <= block.capacity(),
-            Segment::Shared(shared) => shared.end <= (*shared.owner).as_ref().len(),
+            Segment::Shared(shared) | Segment::Reference(shared) => {
+                shared.end <= (*shared.owner).as_ref().len()
+            }
             Segment::File(file) => file.is_sound(),
         };
         match (sound, self.len()) {
@@ -151,6 +135,7 @@ impl Chain {
         self.segments.iter()
     }
 
+    #[inline]
     pub(super) fn front(&self) -> Option<&Segment> {
         self.segments.front()
     }
@@ -168,35 +153,47 @@ impl Chain {
 
     fn append_blocks(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let mut block = self.next_block(bytes.len());
-            let taken = block.append(bytes);
-            bytes = &bytes[taken..];
-            self.push(Segment::Owned(block));
+            // The block is made when its content is known: changed on its way it would travel through memory, which
+            // takes longer than the rest of a small append.
+            let mut memory = self.next_memory(bytes.len());
+            let n = bytes.len().min(memory.len());
+            memory[..n].copy_from_slice(&bytes[..n]);
+            self.push(Segment::Owned(Block::filled(memory, n)));
+            bytes = &bytes[n..];
         }
     }
 
-    /// An empty block for more data behind the tail. Blocks grow with the queue.
-    fn next_block(&mut self, n: usize) -> Block {
+    /// Memory for more data behind the tail. Blocks grow with the queue.
+    #[inline]
+    fn next_memory(&mut self, n: usize) -> Box<[u8]> {
         if let Some(block) = self.spare.take() {
-            return block;
+            return block.into_memory();
         }
         let grown = match self.segments.back() {
             Some(Segment::Owned(tail)) if tail.capacity() >= MEDIUM => LARGE,
             Some(Segment::Owned(_)) => MEDIUM,
             _ => SMALL,
         };
-        Block::with_room(n.clamp(grown, LARGE))
+        memory_for(n.clamp(grown, LARGE))
     }
 
+    #[inline]
     pub(super) fn push(&mut self, segment: Segment) {
         self.segments.push_back(segment);
     }
 
-    pub(super) fn prepend(&mut self, mut bytes: &[u8]) {
-        if let Some(Segment::Owned(head)) = self.segments.front_mut() {
-            let taken = head.prepend(bytes);
-            bytes = &bytes[..bytes.len() - taken];
+    #[inline]
+    pub(super) fn prepend(&mut self, bytes: &[u8]) {
+        let taken = match self.segments.front_mut() {
+            Some(Segment::Owned(head)) => head.prepend(bytes),
+            _ => 0,
+        };
+        if taken < bytes.len() {
+            self.prepend_blocks(&bytes[..bytes.len() - taken]);
         }
+    }
+
+    fn prepend_blocks(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let mut block = Block::for_prepend(bytes.len().min(LARGE));
             let taken = block.prepend(bytes);
@@ -205,8 +202,19 @@ impl Chain {
         }
     }
 
-    /// Drops `n` bytes, or all there are, from the front.
+    /// Drops the first `n` bytes if they are less than the first segment, and says whether they were.
     #[inline]
+    pub(super) fn advance(&mut self, n: usize) -> bool {
+        match self.segments.front_mut() {
+            Some(front) if n < front.len() => {
+                front.advance(n);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Drops `n` bytes, or all there are, from the front.
     pub(super) fn drain(&mut self, mut n: usize, trash: &mut Trash) {
         while let Some(front) = self.segments.front_mut() {
             let len = front.len();
@@ -214,14 +222,19 @@ impl Chain {
                 return front.advance(n);
             }
             n -= len;
-            if let Some(segment) = self.segments.pop_front() {
-                trash.put(segment);
+            if let Segment::Owned(block) = front {
+                // In place, and nothing is left to drop: to move it out first costs as much as all the rest.
+                block.retire();
+                std::mem::forget(self.segments.pop_front());
+            } else {
+                trash.0.extend(self.segments.pop_front());
             }
         }
         self.settle();
     }
 
     /// After it became empty: gives up the room of a long queue of segments.
+    #[inline]
     fn settle(&mut self) {
         if self.segments.capacity() > IDLE_SEGMENTS {
             self.segments = VecDeque::new();
@@ -252,8 +265,9 @@ impl Chain {
             if n < len {
                 match front {
                     Segment::Owned(block) => to.append(&block.data()[..n]),
-                    Segment::Shared(s) if n > 0 => {
-                        to.push(Segment::Shared(s.part(s.start, s.start + n)));
+                    Segment::Shared(s) if n > 0 => to.push(Segment::Shared(s.part(s.start, s.start + n))),
+                    Segment::Reference(s) if n > 0 => {
+                        to.push(Segment::Reference(s.part(s.start, s.start + n)))
                     }
                     Segment::File(file) if n > 0 => {
                         let mut part = file.clone();
@@ -299,6 +313,12 @@ impl Chain {
         Ok(done)
     }
 
+    /// The bytes of `range`, if they are in the first segment and that is memory.
+    #[inline]
+    pub(super) fn in_first(&self, range: &Range<usize>) -> Option<&[u8]> {
+        self.segments.front()?.memory()?.get(range.clone())
+    }
+
     /// Shows the bytes of `range` piece by piece until `visit` returns something. Files are read a window at a time.
     #[inline]
     pub(super) fn scan<T>(
@@ -316,7 +336,7 @@ impl Chain {
             if from < to {
                 let found = match segment {
                     Segment::Owned(block) => visit(from, &block.data()[from - base..to - base]),
-                    Segment::Shared(s) => {
+                    Segment::Shared(s) | Segment::Reference(s) => {
                         visit(from, s.data().get(from - base..to - base).ok_or(Error::SharedShrank)?)
                     }
                     Segment::File(file) => scan_file(file, base, from..to, &mut visit)?,
@@ -331,11 +351,15 @@ impl Chain {
     }
 
     /// Makes the first `n` bytes, of at least that many, one piece of memory. On failure nothing changed.
+    #[inline]
     pub(super) fn pull_up(&mut self, n: usize, trash: &mut Trash) -> Result<()> {
-        let front = self.segments.front().and_then(Segment::memory).map_or(0, <[u8]>::len);
-        if front >= n {
-            return Ok(());
+        match self.segments.front().and_then(Segment::memory) {
+            Some(bytes) if bytes.len() >= n => Ok(()),
+            _ => self.gather(n, trash),
         }
+    }
+
+    fn gather(&mut self, n: usize, trash: &mut Trash) -> Result<()> {
         let mut block = self.take_front_with_room(n).unwrap_or_else(|| Block::with_room(n));
         let missing = n - block.len();
         if let Err(e) = self.copy_out(0, &mut block.room_mut()[..missing]) {
@@ -364,7 +388,7 @@ impl Chain {
 
     /// The first bytes, writable. Shared memory is copied first, `n` bytes of it.
     pub(super) fn front_mut(&mut self, n: usize, trash: &mut Trash) -> &mut [u8] {
-        if let Some(Segment::Shared(shared)) = self.segments.front() {
+        if let Some(Segment::Shared(shared) | Segment::Reference(shared)) = self.segments.front() {
             let bytes = shared.data();
             let mut block = Block::with_room(n);
             if block.append(&bytes[..n.min(bytes.len())]) == 0 {
@@ -380,6 +404,7 @@ impl Chain {
     }
 
     /// The block at the back, if it has room for `n` bytes and one at least.
+    #[inline]
     pub(super) fn tail_with_room(&mut self, n: usize) -> Option<&mut Block> {
         match self.segments.back_mut() {
             Some(Segment::Owned(tail)) if tail.room() >= n.max(1) => Some(tail),
@@ -387,6 +412,7 @@ impl Chain {
         }
     }
 
+    #[inline]
     pub(super) fn tail_spare(&self) -> &[u8] {
         match self.segments.back() {
             Some(Segment::Owned(tail)) => tail.spare(),
@@ -396,15 +422,20 @@ impl Chain {
 
     /// Takes the room that `expand` set aside, if it is enough.
     pub(super) fn take_spare(&mut self, n: usize) -> Option<Block> {
-        self.spare.take_if(|spare| spare.capacity() >= n)
+        self.spare.take_if(|spare| spare.room() >= n)
     }
 
     /// Sets aside room for `n` more bytes.
     pub(super) fn expand(&mut self, n: usize) {
-        let set_aside = self.spare.as_ref().is_some_and(|spare| spare.capacity() >= n);
+        let set_aside = self.spare.as_ref().is_some_and(|spare| spare.room() >= n);
         if n > 0 && !set_aside && self.tail_with_room(n).is_none() {
             self.spare = Some(Block::with_room(n));
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.segments.capacity()
     }
 
     /// What is wrong with it, and its length in bytes.
@@ -423,7 +454,7 @@ fn scan_file<T>(
     let mut window = Block::with_room(MEDIUM.min(range.len()));
     let mut at = range.start;
     while at < range.end {
-        let n = window.capacity().min(range.end - at);
+        let n = window.room().min(range.end - at);
         let bytes = &mut window.room_mut()[..n];
         file.read_exact_at(at - base, bytes)?;
         if let Some(found) = visit(at, bytes) {

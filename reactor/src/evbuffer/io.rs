@@ -61,6 +61,8 @@ impl Evbuffer {
     pub(crate) fn read_thawed(&self, fd: impl AsFd, max: usize) -> Result<Pass> {
         let mut chain = self.chain_mut()?;
         let pass = read_into(&mut chain, fd.as_fd(), max.min(usize::MAX - self.len()))?;
+        // Not held while watchers run: one of them may want the descriptor for itself.
+        drop(fd);
         let original = self.grow(pass.moved)?;
         drop(chain);
         self.note(original, pass.moved, 0);
@@ -78,6 +80,7 @@ impl Evbuffer {
             return Err(Error::Empty);
         }
         let pass = write_from(&mut chain, fd.as_fd(), goal, &mut trash)?;
+        drop(fd);
         self.0.len.set(original - pass.moved);
         drop(chain);
         self.note(original, 0, pass.moved);

@@ -24,6 +24,7 @@ pub struct Front<'a> {
 impl Deref for Front<'_> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         let bytes = self.chain.front().and_then(Segment::memory).unwrap_or_default();
         bytes.get(..self.len).unwrap_or(bytes)
@@ -31,6 +32,7 @@ impl Deref for Front<'_> {
 }
 
 impl DerefMut for Front<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         let bytes = self.chain.front_mut(self.len, &mut self.trash);
         let n = self.len.min(bytes.len());
@@ -101,6 +103,7 @@ impl Reservation<'_> {
     /// [`Error::OutOfRange`] if the room is shorter, [`Error::Frozen`] if the back was frozen meanwhile; nothing
     /// changes then.
     #[doc(alias = "evbuffer_commit_space")]
+    #[inline]
     pub fn commit(self, n: usize) -> Result<()> {
         let Reservation { buffer, mut chain, fresh } = self;
         buffer.check_thawed(End::Back)?;
@@ -136,6 +139,7 @@ impl Reservation<'_> {
 impl Deref for Reservation<'_> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         match &self.fresh {
             Some(block) => block.spare(),
@@ -145,6 +149,7 @@ impl Deref for Reservation<'_> {
 }
 
 impl DerefMut for Reservation<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.fresh {
             Some(block) => block.room_mut(),
@@ -163,6 +168,7 @@ impl Evbuffer {
     /// # Errors
     /// [`Error::Lent`], or the failure to read a file segment.
     #[doc(alias = "evbuffer_pullup")]
+    #[inline]
     pub fn pull_up(&self, n: usize) -> Result<Option<Front<'_>>> {
         let mut trash = Trash::default();
         let mut chain = self.chain_mut()?;
@@ -204,6 +210,7 @@ impl Evbuffer {
     /// # Errors
     /// [`Error::Frozen`] if the back is frozen, [`Error::Lent`].
     #[doc(alias = "evbuffer_reserve_space")]
+    #[inline]
     pub fn reserve(&self, n: usize) -> Result<Reservation<'_>> {
         self.check_thawed(End::Back)?;
         let mut chain = self.chain_mut()?;

@@ -76,41 +76,127 @@ fn any_eol(chain: &Chain, range: Range<usize>) -> Result<Option<(usize, usize)>>
 }
 
 /// Where `wanted` begins for the first time, wholly inside `range`.
+#[inline]
 pub(super) fn pattern(chain: &Chain, range: Range<usize>, wanted: &[u8]) -> Result<Option<usize>> {
     match wanted {
         [] => Ok(Some(range.start)),
         &[one] => byte(chain, range, one),
         _ if wanted.len() > range.len() => Ok(None),
-        _ => long_pattern(chain, range, wanted),
+        _ => match chain.in_first(&range) {
+            Some(piece) => Ok(find_in(piece, wanted).map(|i| range.start + i)),
+            None => long_pattern(chain, range, wanted),
+        },
     }
 }
+
+/// So many chances has the quick way, which goes from one occurrence of the first byte to the next.
+const QUICK_TRIES: usize = 3;
+/// Up to so many bytes are searched without vectors: where that is faster was measured.
+const QUICK_LENGTH: usize = 128;
+
+/// Finds a pattern of two bytes or more. Preparing a search that never looks at a byte twice takes longer than
+/// searching a short text, or one in which the first byte is rare.
+#[inline]
+fn find_in(piece: &[u8], wanted: &[u8]) -> Option<usize> {
+    let (&first, others) = wanted.split_first()?;
+    let starts = piece.len().checked_sub(others.len())?;
+    let mut at = 0;
+    for _ in 0..QUICK_TRIES {
+        at += quick_memchr(first, piece.get(at..starts)?)?;
+        if begins_with(&piece[at + 1..], others) {
+            return Some(at);
+        }
+        at += 1;
+    }
+    memmem::find(&piece[at..], wanted).map(|i| at + i)
+}
+
+/// Whether `piece`, which is not shorter, begins with `wanted`. Most differ in the first byte or two, and a call to
+/// compare so few takes longer than the comparison.
+#[inline]
+fn begins_with(piece: &[u8], wanted: &[u8]) -> bool {
+    match wanted {
+        &[a] => piece[0] == a,
+        &[a, b] => piece[0] == a && piece[1] == b,
+        &[a, b, c, ref rest @ ..] => {
+            piece[0] == a
+                && piece[1] == b
+                && piece[2] == c
+                && (rest.is_empty() || piece[3..].starts_with(rest))
+        }
+        [] => true,
+    }
+}
+
+/// `memchr` without its preparations where there is little to search.
+#[inline]
+fn quick_memchr(wanted: u8, piece: &[u8]) -> Option<usize> {
+    if piece.len() > QUICK_LENGTH {
+        return memchr(wanted, piece);
+    }
+    let Some(last) = piece.last_chunk::<16>() else {
+        return piece.iter().position(|&b| b == wanted);
+    };
+    for (i, chunk) in piece.as_chunks::<16>().0.iter().enumerate() {
+        if let Some(at) = find_in_chunk(wanted, chunk) {
+            return Some(i * 16 + at);
+        }
+    }
+    // It overlaps what was searched in vain, so its first match is the first of all.
+    find_in_chunk(wanted, last).map(|at| piece.len() - 16 + at)
+}
+
+#[inline]
+fn find_in_chunk(wanted: u8, chunk: &[u8; 16]) -> Option<usize> {
+    const ONES: u128 = u128::from_ne_bytes([1; 16]);
+    // Written so that the compiler makes one vector comparison of it.
+    if !chunk.iter().fold(false, |found, &b| found | (b == wanted)) {
+        return None;
+    }
+    let differing = u128::from_le_bytes(*chunk) ^ u128::from_le_bytes([wanted; 16]);
+    // The lowest bit that is left marks the first zero byte.
+    let zeros = differing.wrapping_sub(ONES) & !differing & (ONES << 7);
+    Some(zeros.trailing_zeros() as usize / 8)
+}
+
+/// Patterns of up to so many bytes are searched across segments without allocating.
+const SHORT_PATTERN: usize = 64;
 
 fn long_pattern(chain: &Chain, range: Range<usize>, wanted: &[u8]) -> Result<Option<usize>> {
     let keep = wanted.len() - 1;
     let end = range.end;
     // The last bytes seen, too few to hold a match: one that begins in them ends in the next piece.
-    let mut seam: Vec<u8> = Vec::new();
+    let (mut short, mut long);
+    let seam: &mut [u8] = if keep < SHORT_PATTERN {
+        short = [0; 2 * SHORT_PATTERN];
+        &mut short
+    } else {
+        long = vec![0; 2 * keep];
+        &mut long
+    };
+    let mut held = 0;
     chain.scan(range, |base, piece| {
-        if !seam.is_empty() {
-            let before = seam.len();
-            seam.extend_from_slice(&piece[..keep.min(piece.len())]);
-            if let Some(i) = memmem::find(&seam, wanted) {
-                return Some(base - before + i);
+        if held > 0 {
+            let n = keep.min(piece.len());
+            seam[held..held + n].copy_from_slice(&piece[..n]);
+            if let Some(i) = find_in(&seam[..held + n], wanted) {
+                return Some(base - held + i);
             }
         }
-        if let Some(i) = memmem::find(piece, wanted) {
+        if let Some(i) = find_in(piece, wanted) {
             return Some(base + i);
         }
-        if base + piece.len() < end {
-            if piece.len() >= keep {
-                seam.clear();
-                seam.extend_from_slice(&piece[piece.len() - keep..]);
-            } else {
-                if seam.is_empty() {
-                    seam.extend_from_slice(piece);
-                }
-                seam.drain(..seam.len().saturating_sub(keep));
-            }
+        if base + piece.len() == end {
+            return None;
+        }
+        if piece.len() >= keep {
+            seam[..keep].copy_from_slice(&piece[piece.len() - keep..]);
+            held = keep;
+        } else {
+            seam[held..held + piece.len()].copy_from_slice(piece);
+            let seen = held + piece.len();
+            held = seen.min(keep);
+            seam.copy_within(seen - held..seen, 0);
         }
         None
     })

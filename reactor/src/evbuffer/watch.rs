@@ -1,6 +1,7 @@
 //! Telling watchers and the owner what changed.
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -89,6 +90,15 @@ impl Drop for Round<'_> {
     }
 }
 
+/// Tells the owner of a change that a watcher's panic keeps from being told in order: else its stream would stall.
+struct OnPanic<'a>(&'a Evbuffer, Change);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.tell_owner(&self.1);
+    }
+}
+
 /// Watchers.
 impl Evbuffer {
     /// Has `watcher` called after every change of the length, with what changed. The most recently added one is called
@@ -159,7 +169,13 @@ impl Evbuffer {
 
     fn mark_watched(&self) {
         let watch = &self.0.watch;
-        self.0.watched.set(watch.watchers.borrow().is_some() || watch.owner.borrow().is_some());
+        let watched = watch.watchers.borrow().is_some() || watch.owner.borrow().is_some();
+        self.0.watched.set(watched);
+        if !watched {
+            // What nobody was told, for example after a panic, is not for those who come later.
+            watch.pending.set(None);
+            watch.deferred.set(None);
+        }
     }
 
     /// Records a change, to be told by the next `deliver`.
@@ -187,9 +203,10 @@ impl Evbuffer {
         }
         let _round = Round::begin(&watch.delivering);
         while let Some(change) = watch.pending.take() {
+            let on_panic = OnPanic(self, change);
             let deferral = watch.deferral.borrow().clone();
             match deferral {
-                None => self.call_watchers(&change),
+                None => self.call_watchers(&change.merged(watch.deferred.take())),
                 Some(schedule) => {
                     let scheduled = watch.deferred.get().is_some();
                     merge(&watch.deferred, change);
@@ -198,11 +215,24 @@ impl Evbuffer {
                     }
                 }
             }
-            let owner = watch.owner.borrow().as_ref().and_then(Weak::upgrade);
-            if let Some(owner) = owner {
-                owner.changed(self, &change);
-            }
+            mem::forget(on_panic);
+            self.tell_owner(&change);
         }
+    }
+
+    fn tell_owner(&self, change: &Change) {
+        let owner = self.0.watch.owner.borrow().as_ref().and_then(Weak::upgrade);
+        if let Some(owner) = owner {
+            owner.changed(self, change);
+        }
+    }
+
+    /// Tells two buffers' watchers of a move, `first` before this one's.
+    pub(super) fn deliver_after(&self, first: &Evbuffer) {
+        let on_panic = self.0.watch.pending.get().map(|change| OnPanic(self, change));
+        first.deliver();
+        mem::forget(on_panic);
+        self.deliver();
     }
 
     fn call_watchers(&self, change: &Change) {
@@ -217,7 +247,6 @@ impl Evbuffer {
 }
 
 /// What the owner of a buffer installs.
-#[allow(dead_code, reason = "called by bufferevents and the base")]
 impl Evbuffer {
     /// Sets who is told of every change at once, after the watchers.
     pub(crate) fn set_owner(&self, owner: Option<Weak<dyn BufferOwner>>) {
@@ -264,5 +293,128 @@ impl Watch {
     fn find(&self, id: WatchId) -> Result<Rc<Watcher>> {
         let list = self.list();
         list.iter().flat_map(|l| l.iter()).find(|w| w.id == id).cloned().ok_or(Error::UnknownWatcher)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Told = Rc<RefCell<Vec<(&'static str, usize, usize, usize)>>>;
+
+    struct Owner(Told);
+
+    impl BufferOwner for Owner {
+        fn changed(&self, buffer: &Evbuffer, c: &Change) {
+            self.0.borrow_mut().push(("owner", c.original, c.added, c.deleted));
+            if c.original == 100 {
+                buffer.append(b"from the owner").unwrap();
+            }
+        }
+    }
+
+    fn watch(buffer: &Evbuffer, told: &Told) -> WatchId {
+        let told = told.clone();
+        buffer.on_change(move |_, c| told.borrow_mut().push(("watcher", c.original, c.added, c.deleted)))
+    }
+
+    fn owner(buffer: &Evbuffer, told: &Told) -> Rc<Owner> {
+        let owner = Rc::new(Owner(told.clone()));
+        let as_owner: Rc<dyn BufferOwner> = owner.clone();
+        buffer.set_owner(Some(Rc::downgrade(&as_owner)));
+        owner
+    }
+
+    #[test]
+    fn the_owner_is_told_after_the_watchers_until_it_is_gone() {
+        let (buffer, told) = (Evbuffer::new(), Told::default());
+        let owner = owner(&buffer, &told);
+        buffer.append(b"abc").unwrap();
+        let id = watch(&buffer, &told);
+        buffer.drain(1).unwrap();
+        assert_eq!(told.take(), [("owner", 0, 3, 0), ("watcher", 3, 0, 1), ("owner", 3, 0, 1)]);
+        buffer.remove_watcher(id).unwrap();
+        drop(owner);
+        buffer.append(b"d").unwrap();
+        buffer.set_owner(None);
+        assert!(told.take().is_empty() && !buffer.0.watched.get());
+    }
+
+    #[test]
+    fn what_the_owner_changes_is_told_in_turn() {
+        let (buffer, told) = (Evbuffer::new(), Told::default());
+        let _owner = owner(&buffer, &told);
+        watch(&buffer, &told);
+        buffer.append(&[0; 100]).unwrap();
+        told.take();
+        buffer.drain(50).unwrap();
+        let expected =
+            [("watcher", 100, 0, 50), ("owner", 100, 0, 50), ("watcher", 50, 14, 0), ("owner", 50, 14, 0)];
+        assert_eq!(told.take(), expected);
+    }
+
+    /// A buffer whose watchers are deferred, and what its hook was given to deliver.
+    fn deferred(told: &Told) -> (Evbuffer, Rc<RefCell<Vec<Evbuffer>>>) {
+        let (buffer, queue) = (Evbuffer::new(), Rc::new(RefCell::new(Vec::new())));
+        let later = queue.clone();
+        buffer.set_deferral(Some(Rc::new(move |b: &Evbuffer| later.borrow_mut().push(b.clone()))));
+        watch(&buffer, told);
+        (buffer, queue)
+    }
+
+    #[test]
+    fn buf_59_deferred_changes_are_merged_into_one_call() {
+        let told = Told::default();
+        let (buffer, queue) = deferred(&told);
+        let _owner = owner(&buffer, &told);
+        buffer.append(b"abc").unwrap();
+        buffer.append(b"de").unwrap();
+        buffer.drain(4).unwrap();
+        assert_eq!(told.take(), [("owner", 0, 3, 0), ("owner", 3, 2, 0), ("owner", 5, 0, 4)]);
+        assert_eq!(queue.borrow().len(), 1, "asked for once");
+        queue.take()[0].deliver_deferred();
+        assert_eq!(told.take(), [("watcher", 0, 5, 4)]);
+        buffer.deliver_deferred();
+        assert!(told.take().is_empty());
+        buffer.append(b"f").unwrap();
+        assert_eq!(queue.take().len(), 1, "and again for the next change");
+    }
+
+    #[test]
+    fn buf_59_a_deferred_call_survives_the_last_handle_of_the_user() {
+        let told = Told::default();
+        let (buffer, queue) = deferred(&told);
+        buffer.append(b"abc").unwrap();
+        drop(buffer);
+        queue.take()[0].deliver_deferred();
+        assert_eq!(told.take(), [("watcher", 0, 3, 0)]);
+    }
+
+    #[test]
+    fn a_change_from_a_deferred_watcher_is_deferred_again() {
+        let told = Told::default();
+        let (buffer, queue) = deferred(&told);
+        buffer.on_change(|b, c| {
+            if c.original == 0 {
+                b.drain(1).unwrap();
+            }
+        });
+        buffer.append(b"abc").unwrap();
+        queue.take()[0].deliver_deferred();
+        assert_eq!(told.take(), [("watcher", 0, 3, 0)]);
+        queue.take()[0].deliver_deferred();
+        assert_eq!(told.take(), [("watcher", 3, 0, 1)]);
+        assert!(queue.take().is_empty());
+    }
+
+    #[test]
+    fn once_nothing_is_deferred_what_was_merged_is_told_with_the_next_change() {
+        let told = Told::default();
+        let (buffer, _queue) = deferred(&told);
+        buffer.append(b"abc").unwrap();
+        buffer.set_deferral(None);
+        buffer.append(b"d").unwrap();
+        buffer.deliver_deferred();
+        assert_eq!(told.take(), [("watcher", 0, 4, 0)]);
     }
 }
