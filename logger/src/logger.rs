@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use log::kv;
 
+use crate::NO_FIELDS;
 use crate::clock::Source;
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::facade;
 use crate::filter::{Filter, Gate};
-use crate::format::{Layout, Offset, Site};
+use crate::format::{Layout, Offset, Site, Thread};
+use crate::header::Header;
 use crate::level::Level;
 use crate::pair::{Append, MAX_HALF_WORDS, Pair, Record};
+use crate::place::Place;
 use crate::producer::Producer;
 use crate::registry;
 use crate::sink::{Durability, Sink};
@@ -261,14 +264,32 @@ impl Logger {
         self.core.gate.least()
     }
 
-    /// Logs a record, if it passes the gate. The macros call this.
+    /// Logs a record, if it passes the gate.
     ///
     /// A [`Level::Fatal`] record is at the sinks when this returns.
     #[inline]
     pub fn log(&self, site: &Site<'_>, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
         if self.admits(site.level, site.target) {
-            self.core.put(site, message, fields);
+            self.core.put_at_site(site, message, fields);
         }
+    }
+
+    /// What the macros do with a record that has passed the gate.
+    #[doc(hidden)]
+    pub fn put(
+        &self,
+        place: &'static Place,
+        level: Level,
+        message: fmt::Arguments<'_>,
+        fields: &dyn kv::Source,
+    ) {
+        self.core.put(place, level, message, fields);
+    }
+
+    /// As `put` for a text without fields.
+    #[doc(hidden)]
+    pub fn put_text(&self, place: &'static Place, level: Level, text: &str) {
+        self.core.put_text(place, level, text);
     }
 
     /// Returns when every record that was logged before is at the sinks, flushed.
@@ -307,57 +328,96 @@ impl fmt::Debug for Logger {
 }
 
 impl Core {
-    #[inline]
-    fn put(&self, site: &Site<'_>, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
+    fn put_text(&self, place: &'static Place, level: Level, text: &str) {
+        if !self.layout.takes_as_it_is(text) {
+            return self.put(place, level, format_args!("{text}"), &NO_FIELDS);
+        }
+        let put = |producer: &Producer| {
+            let header =
+                Header { level, has_fields: false, place: place.number(), thread: producer.number() };
+            self.accept(producer, header, text.as_bytes());
+        };
+        if Producer::with(put).is_none() {
+            self.put_late(&place.site(level), format_args!("{text}"), &NO_FIELDS);
+        }
+        self.settle(level);
+    }
+
+    fn put(&self, place: &'static Place, level: Level, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
+        let put = |producer: &Producer| {
+            let (place, thread) = (place.number(), producer.number());
+            producer.format(
+                |out| self.layout.write_rest(out, message, fields),
+                |text, has_fields| {
+                    self.accept(producer, Header { level, has_fields, place, thread }, text);
+                },
+            );
+        };
+        if Producer::with(put).is_none() {
+            self.put_late(&place.site(level), message, fields);
+        }
+        self.settle(level);
+    }
+
+    fn put_at_site(&self, site: &Site<'_>, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
         let put = |producer: &Producer| {
             producer.format(
-                |out| self.layout.write(out, site, producer.label(), message, fields),
-                |text| self.accept(producer, site.level, text),
+                |out| {
+                    self.layout.write_start(out, site, Thread::Numbered(producer.number()));
+                    self.layout.write_rest(out, message, fields)
+                },
+                |text, has_fields| self.accept(producer, Header::of_whole(site.level, has_fields), text),
             );
         };
         if Producer::with(put).is_none() {
             self.put_late(site, message, fields);
         }
-        if site.level == Level::Fatal {
-            self.shared.exchange.flush();
-        }
+        self.settle(site.level);
     }
 
     /// For a thread that has taken its thread-locals down: a destructor logs.
     #[cold]
     fn put_late(&self, site: &Site<'_>, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
         let mut text = Vec::new();
-        self.layout.write(&mut text, site, "t?", message, fields);
-        self.accept_common(site.level, &text);
+        self.layout.write_start(&mut text, site, Thread::Ending);
+        let has_fields = self.layout.write_rest(&mut text, message, fields);
+        self.accept_common(Header::of_whole(site.level, has_fields), &text);
     }
 
     #[inline]
-    fn accept(&self, producer: &Producer, level: Level, text: &[u8]) {
+    fn settle(&self, level: Level) {
+        if level == Level::Fatal {
+            self.shared.exchange.flush();
+        }
+    }
+
+    #[inline]
+    fn accept(&self, producer: &Producer, header: Header, text: &[u8]) {
         match self.mode {
             Mode::PerThread => {
-                if producer.with_pair(self.id, &self.shared, |pair| self.append(pair, level, text)).is_none()
+                if producer.with_pair(self.id, &self.shared, |pair| self.append(pair, header, text)).is_none()
                 {
                     self.reject();
                 }
             }
-            Mode::Shared => self.accept_common(level, text),
+            Mode::Shared => self.accept_common(header, text),
         }
     }
 
-    fn accept_common(&self, level: Level, text: &[u8]) {
+    fn accept_common(&self, header: Header, text: &[u8]) {
         let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
         if common.is_none() {
             *common = self.shared.exchange.join();
         }
         match &*common {
-            Some(pair) => self.append(pair, level, text),
+            Some(pair) => self.append(pair, header, text),
             None => self.reject(),
         }
     }
 
     #[inline]
-    fn append(&self, pair: &Pair, level: Level, text: &[u8]) {
-        let record = Record::new(level as u32, self.source.stamp(), text);
+    fn append(&self, pair: &Pair, header: Header, text: &[u8]) {
+        let record = header.record(self.source.stamp(), text);
         match pair.append(record) {
             Append::Done => (),
             Append::Wake => self.shared.exchange.ring(),

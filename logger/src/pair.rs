@@ -25,7 +25,7 @@ pub(crate) struct Pair {
     spill: Mutex<Vec<Box<[u64]>>>,
 }
 
-/// A record on its way into a half: two words that only the worker's decoder understands, and text. The first word's
+/// A record on its way into a half: three words that only the worker's decoder understands, and text. The first word's
 /// lower half is the text's length in bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Record<'a> {
@@ -34,13 +34,13 @@ pub(crate) struct Record<'a> {
 }
 
 /// The words before a record's text.
-pub(crate) const HEAD_WORDS: usize = 2;
+pub(crate) const HEAD_WORDS: usize = 3;
 
 impl<'a> Record<'a> {
     /// `tag` goes into the upper half of the first word. Text beyond 4 GiB is cut.
-    pub(crate) fn new(tag: u32, stamp: u64, text: &'a [u8]) -> Record<'a> {
+    pub(crate) fn new(tag: u32, stamp: u64, origin: u64, text: &'a [u8]) -> Record<'a> {
         let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        Record { head: [u64::from(tag) << 32 | u64::from(len), stamp], text: &text[..len as usize] }
+        Record { head: [u64::from(tag) << 32 | u64::from(len), stamp, origin], text: &text[..len as usize] }
     }
 
     /// The words that a record with this first word takes.
