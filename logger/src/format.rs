@@ -72,8 +72,10 @@ impl Layout {
         match message.as_str() {
             Some(text) => escape(out, text, escape_as),
             None => {
+                let start = out.len();
                 // A `Display` that fails has said what it could.
-                let _ = Escaper(out, escape_as).write_fmt(message);
+                let _ = Raw(out).write_fmt(message);
+                escape_behind(out, start, escape_as);
             }
         }
         let has_fields = fields.count() > 0;
@@ -92,7 +94,7 @@ impl Layout {
     /// Whether the message goes out as it is.
     #[inline]
     pub(crate) fn takes_as_it_is(self, message: &str) -> bool {
-        is_plain(message, self.escape())
+        is_plain(message.as_bytes(), self.escape())
     }
 
     fn escape(self) -> Escape {
@@ -204,19 +206,19 @@ impl Write for Escaper<'_> {
 
 #[inline]
 fn escape(out: &mut Vec<u8>, text: &str, escape_as: Escape) {
-    if is_plain(text, escape_as) {
+    if is_plain(text.as_bytes(), escape_as) {
         out.extend_from_slice(text.as_bytes());
     } else {
-        escape_slowly(out, text, escape_as);
+        text.chars().for_each(|char| escape_char(out, char, escape_as));
     }
 }
 
 #[inline]
-fn is_plain(text: &str, escape_as: Escape) -> bool {
+fn is_plain(text: &[u8], escape_as: Escape) -> bool {
     match escape_as {
-        Escape::Control => !any_byte(text.as_bytes(), is_odd),
+        Escape::Control => !any_byte(text, is_odd),
         Escape::Quoted | Escape::Json => {
-            !any_byte(text.as_bytes(), |byte| is_odd(byte) | (byte == b'"') | (byte == b'\\'))
+            !any_byte(text, |byte| is_odd(byte) | (byte == b'"') | (byte == b'\\'))
         }
     }
 }
@@ -241,22 +243,42 @@ fn any_byte(bytes: &[u8], test: impl Fn(u8) -> bool) -> bool {
     lanes.iter().any(test_lane) || test_lane(last)
 }
 
+/// Escapes what was written from `start` on: once for a whole message instead of for each of its pieces.
+#[inline]
+fn escape_behind(out: &mut Vec<u8>, start: usize, escape_as: Escape) {
+    if !is_plain(&out[start..], escape_as) {
+        escape_behind_slowly(out, start, escape_as);
+    }
+}
+
+/// Writes the escaped text behind the other, without memory of its own, and takes the other out.
 #[cold]
-fn escape_slowly(out: &mut Vec<u8>, text: &str, escape_as: Escape) {
-    for char in text.chars() {
-        match char {
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            '"' | '\\' if escape_as != Escape::Control => out.extend_from_slice(&[b'\\', char as u8]),
-            char if char.is_control() => {
-                let _ = match escape_as {
-                    Escape::Json => write!(Raw(out), "\\u{:04x}", u32::from(char)),
-                    _ => write!(Raw(out), "\\u{{{:x}}}", u32::from(char)),
-                };
-            }
-            char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+fn escape_behind_slowly(out: &mut Vec<u8>, start: usize, escape_as: Escape) {
+    const LONGEST_CHAR: usize = 4;
+    let end = out.len();
+    let mut at = start;
+    while at < end {
+        let next = out[at..end.min(at + LONGEST_CHAR)].utf8_chunks().next();
+        let char = next.and_then(|chunk| chunk.valid().chars().next()).unwrap_or(char::REPLACEMENT_CHARACTER);
+        escape_char(out, char, escape_as);
+        at += char.len_utf8();
+    }
+    out.drain(start..end);
+}
+
+fn escape_char(out: &mut Vec<u8>, char: char, escape_as: Escape) {
+    match char {
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        '"' | '\\' if escape_as != Escape::Control => out.extend_from_slice(&[b'\\', char as u8]),
+        char if char.is_control() => {
+            let _ = match escape_as {
+                Escape::Json => write!(Raw(out), "\\u{:04x}", u32::from(char)),
+                _ => write!(Raw(out), "\\u{{{:x}}}", u32::from(char)),
+            };
         }
+        char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
     }
 }
 
@@ -264,6 +286,7 @@ fn escape_slowly(out: &mut Vec<u8>, text: &str, escape_as: Escape) {
 struct Raw<'a>(&'a mut Vec<u8>);
 
 impl Write for Raw<'_> {
+    #[inline]
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.extend_from_slice(text.as_bytes());
         Ok(())

@@ -101,7 +101,7 @@ pub struct Builder {
 }
 
 /// Both halves of a few threads fit into a core's L2 cache.
-const DEFAULT_HALF: usize = 64 * 1024;
+const DEFAULT_HALF: usize = 128 * 1024;
 const LEAST_HALF: usize = 256;
 const DEFAULT_GIVE_UP: Duration = Duration::from_secs(5);
 
@@ -129,7 +129,7 @@ impl Builder {
         self
     }
 
-    /// The size of one half of a buffer in bytes, 256 to 128 Mi. Default 64 KiB. Each thread has two.
+    /// The size of one half of a buffer in bytes, 256 to 128 Mi. Default 128 KiB. Each thread has two.
     pub fn half(mut self, bytes: usize) -> Builder {
         self.half = bytes;
         self
