@@ -22,6 +22,7 @@ use crate::place::Place;
 use crate::producer::Producer;
 use crate::registry;
 use crate::sink::{Durability, Sink};
+use crate::ticks;
 use crate::worker::{Output, Shared, Worker};
 
 /// Whether producers have buffers of their own.
@@ -103,6 +104,9 @@ pub struct Builder {
 /// Both halves of a few threads fit into a core's L2 cache.
 const DEFAULT_HALF: usize = 128 * 1024;
 const LEAST_HALF: usize = 256;
+/// The worker's core still holds the lines of a half that it has read, and publishing a record waits for all of its lines.
+/// So they are asked for this many words early: some records' worth, about the time that it takes.
+const CLAIMED_AHEAD: usize = 128;
 const DEFAULT_GIVE_UP: Duration = Duration::from_secs(5);
 
 impl Builder {
@@ -418,6 +422,7 @@ impl Core {
     #[inline]
     fn append(&self, pair: &Pair, header: Header, text: &[u8]) {
         let record = header.record(self.source.stamp(), text);
+        ticks::claim(pair.ahead(CLAIMED_AHEAD, &record));
         match pair.append(record) {
             Append::Done => (),
             Append::Wake => self.shared.exchange.ring(),

@@ -236,6 +236,16 @@ impl Pair {
         }
     }
 
+    /// As many words as the record takes, `by` words behind the last one: where a later record will go unless the halves
+    /// change places before. Only a hint; the caller reads and writes nothing there.
+    #[inline]
+    pub(crate) fn ahead(&self, by: usize, record: &Record<'_>) -> &[Word] {
+        let state = self.load();
+        let half = &self.halves[state.active()];
+        let from = (state.len() + by).min(half.len());
+        &half[from..(from + record.words()).min(half.len())]
+    }
+
     /// Whether records wait in the spill.
     pub(crate) fn has_spill(&self) -> bool {
         self.load().has(SPILLED)
