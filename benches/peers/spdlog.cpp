@@ -27,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 constexpr uint64_t kWarmUp = 1000;
+constexpr double kLongestDelay = 0.1;
 
 enum class Fmt { Const, Str, Args };
 
@@ -210,7 +211,7 @@ void delay(const Plan &plan, Peer &peer) {
         const auto size = std::filesystem::file_size(plan.file);
         const auto before = Clock::now();
         peer.log(plan.kind(), message, line);
-        while (std::filesystem::file_size(plan.file) == size && seconds_since(before) < 0.1) __builtin_ia32_pause();
+        while (std::filesystem::file_size(plan.file) == size && seconds_since(before) < kLongestDelay) __builtin_ia32_pause();
         nanos.push_back(nanos_since(before));
         std::this_thread::sleep_for(3ms);
     }

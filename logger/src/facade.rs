@@ -124,7 +124,10 @@ fn hook_panics() {
             if let Some(logger) = registry::default() {
                 let (file, line) = info.location().map_or(("", 0), |at| (at.file(), at.line()));
                 let site = Site { level: Level::Fatal, target: "panic", file, line };
-                let what = info.payload_as_str().unwrap_or("a panic without a text");
+                let payload = info.payload();
+                let text = payload.downcast_ref::<&str>().copied();
+                let what = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+                let what = what.unwrap_or("a panic without a text");
                 logger.log(&site, format_args!("{what}"), &crate::NO_FIELDS);
             }
             before(info);

@@ -26,7 +26,7 @@ impl Header {
     pub(crate) fn record(self, stamp: u64, text: &[u8]) -> Record<'_> {
         let tag = self.level as u32 | if self.has_fields { HAS_FIELDS } else { 0 };
         let origin = u64::from(self.place) << 32 | u64::from(self.thread);
-        Record::new(tag, stamp, origin, text)
+        Record::new(tag, stamp, text).of(origin)
     }
 
     /// From a record's first and third word.

@@ -38,9 +38,16 @@ pub(crate) const HEAD_WORDS: usize = 3;
 
 impl<'a> Record<'a> {
     /// `tag` goes into the upper half of the first word. Text beyond 4 GiB is cut.
-    pub(crate) fn new(tag: u32, stamp: u64, origin: u64, text: &'a [u8]) -> Record<'a> {
+    pub(crate) fn new(tag: u32, stamp: u64, text: &'a [u8]) -> Record<'a> {
         let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        Record { head: [u64::from(tag) << 32 | u64::from(len), stamp, origin], text: &text[..len as usize] }
+        Record { head: [u64::from(tag) << 32 | u64::from(len), stamp, 0], text: &text[..len as usize] }
+    }
+
+    /// The same with a third word.
+    #[inline]
+    pub(crate) fn of(mut self, origin: u64) -> Record<'a> {
+        self.head[2] = origin;
+        self
     }
 
     /// The words that a record with this first word takes.
@@ -165,7 +172,7 @@ impl State {
         self.without(RETIRED | WAITING | LEN << RETIRED_LEN_SHIFT)
     }
 
-    fn is_empty(self) -> bool {
+    fn is_drained(self) -> bool {
         self.len() == 0 && !self.has(RETIRED | SPILLED)
     }
 }
@@ -338,7 +345,7 @@ impl Pair {
 
     /// Notes that the worker will sleep: false, and no note, if there is something to drain.
     pub(crate) fn note_sleep(&self) -> bool {
-        self.update(|state| state.is_empty().then(|| state.with(SLEEPING))).1
+        self.update(|state| state.is_drained().then(|| state.with(SLEEPING))).1
     }
 
     /// The worker is awake.
@@ -349,7 +356,7 @@ impl Pair {
     /// Takes no more: false, and still open, if there is something to drain.
     pub(crate) fn stop(&self) -> bool {
         let (before, stopped) =
-            self.update(|state| state.is_empty().then(|| state.with(STOPPED).without(WAITING)));
+            self.update(|state| state.is_drained().then(|| state.with(STOPPED).without(WAITING)));
         if stopped {
             self.wake_if(before.has(WAITING));
         }
@@ -359,7 +366,7 @@ impl Pair {
     /// Whether the producer is gone and everything of it was taken.
     pub(crate) fn is_finished(&self) -> bool {
         let state = self.load();
-        state.has(CLOSED) && state.is_empty()
+        state.has(CLOSED) && state.is_drained()
     }
 
     /// Makes a finished pair ready for another producer.

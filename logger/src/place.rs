@@ -121,6 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::needless_borrow)] // It is what `NoText` is found by.
     fn text_is_told_from_what_must_be_formatted() {
         let text = String::from("x");
         assert_eq!((&Single(&text)).text(), Some("x"));

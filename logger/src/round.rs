@@ -22,6 +22,8 @@ pub(crate) struct Round {
     /// What a picky sink gets, or the lines of several pairs in the order of their time stamps.
     chosen: Text,
     chosen_spans: Vec<Span>,
+    /// While they are merged: each run's next span, and that one's stamp.
+    next: Vec<usize>,
     heads: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
@@ -54,7 +56,9 @@ impl Round {
             return;
         }
         let end_of = |run: usize| self.runs.get(run + 1).map_or(self.spans.len(), |&(_, first)| first);
-        let mut next: Vec<usize> = self.runs.iter().map(|&(_, first)| first).collect();
+        let next = &mut self.next;
+        next.clear();
+        next.extend(self.runs.iter().map(|&(_, first)| first));
         let runs = 0..self.runs.len();
         self.heads.extend(
             runs.filter(|&run| next[run] < end_of(run))

@@ -2,7 +2,7 @@
 //!
 //! Arguments are `key=value`:
 //! - `mode`: `tput` (as many lines as can be), `lat` (paced; what a call costs), `delay` (from a call until the line is
-//!   in the file), `idle` (some lines, then nothing for 6 s)
+//!   in the file), `idle` (some lines, then nothing for 8 s)
 //! - `threads`, `lines` (of all threads together), `fmt`: `const`, `str`, `args`
 //! - `rate`: calls a second of all threads together, `group`: calls that are timed together, for `lat`
 //! - `file`, `variant` (of the peer), `queue`: records or, for ours, bytes of a half; 0 is the peer's default
@@ -144,8 +144,7 @@ pub fn run<P: Peer>(name: &str, make: impl FnOnce(&Plan) -> P) {
     let plan = Plan::from_arguments();
     let _ = std::fs::remove_file(&plan.file);
     let peer = make(&plan);
-    let name =
-        if plan.variant.is_empty() { name.to_owned() } else { format!("{name}-{}", plan.variant) };
+    let name = if plan.variant.is_empty() { name.to_owned() } else { format!("{name}-{}", plan.variant) };
     let outcome = match plan.mode.as_str() {
         "tput" => throughput(&plan, peer),
         "lat" => calls(&plan, peer),
@@ -280,6 +279,9 @@ fn touched(capacity: u64) -> Vec<f64> {
     room
 }
 
+/// What is not in the file by then is not waited for.
+const LONGEST_DELAY: Duration = Duration::from_millis(100);
+
 /// One record at a time, 3 ms apart: how long until the file has grown.
 fn delay(plan: &Plan, peer: impl Peer) -> String {
     let size = || std::fs::metadata(&plan.file).map_or(0, |metadata| metadata.len());
@@ -288,7 +290,7 @@ fn delay(plan: &Plan, peer: impl Peer) -> String {
     for line in 0..plan.lines {
         let (before, size_before) = (Instant::now(), size());
         log(&peer, plan.fmt, &text, line);
-        while size() == size_before && before.elapsed() < Duration::from_secs(2) {
+        while size() == size_before && before.elapsed() < LONGEST_DELAY {
             std::hint::spin_loop();
         }
         nanos.push(before.elapsed().as_nanos() as f64);
@@ -301,7 +303,7 @@ fn delay(plan: &Plan, peer: impl Peer) -> String {
 fn idle(plan: &Plan, peer: impl Peer) -> String {
     let text = text();
     (0..plan.lines).for_each(|line| log(&peer, plan.fmt, &text, line));
-    thread::sleep(Duration::from_secs(6));
+    thread::sleep(Duration::from_secs(8));
     peer.finish();
     format!("\"lines\":{}", plan.lines)
 }
@@ -309,13 +311,7 @@ fn idle(plan: &Plan, peer: impl Peer) -> String {
 fn quantiles(nanos: &mut [f64]) -> String {
     nanos.sort_by(f64::total_cmp);
     let at = |part: f64| nanos[((nanos.len() as f64 * part) as usize).min(nanos.len() - 1)];
-    format!(
-        "\"p50\":{:.1},\"p99\":{:.1},\"p999\":{:.1},\"max\":{:.1}",
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0)
-    )
+    format!("\"p50\":{:.1},\"p99\":{:.1},\"p999\":{:.1},\"max\":{:.1}", at(0.5), at(0.99), at(0.999), at(1.0))
 }
 
 fn cost_of_the_clock() -> f64 {

@@ -24,8 +24,7 @@ impl Peer for Ours {
 fn main() {
     log_peers::run("ours", |plan: &Plan| {
         let mode = if plan.variant == "shared" { Mode::Shared } else { Mode::PerThread };
-        let mut builder =
-            Logger::builder("bench").mode(mode).sink(File::open(&plan.file).expect("a file"));
+        let mut builder = Logger::builder("bench").mode(mode).sink(File::open(&plan.file).expect("a file"));
         if plan.queue > 0 {
             builder = builder.half(plan.queue);
         }
