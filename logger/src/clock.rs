@@ -3,7 +3,7 @@
 //! The caller reads the processor's counter where the kernel itself trusts it, else the system's clock. The worker pairs
 //! both clocks at each of its rounds and reads the caller's stamps on the straight line through two such pairs.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::ticks;
 
@@ -50,7 +50,10 @@ pub(crate) struct Timeline {
 #[derive(Clone, Copy)]
 struct Anchor {
     stamp: u64,
+    /// The wall clock.
     nanos: u64,
+    /// The clock that is never set, for the rate.
+    at: Instant,
 }
 
 impl Anchor {
@@ -59,9 +62,10 @@ impl Anchor {
         let pair = || {
             let before = source.stamp();
             let nanos = system_nanos();
+            let at = Instant::now();
             let after = source.stamp();
             let width = after.saturating_sub(before);
-            (width, Anchor { stamp: before + width / 2, nanos })
+            (width, Anchor { stamp: before + width / 2, nanos, at })
         };
         (0..3).map(|_| pair()).min_by_key(|(width, _)| *width).map_or_else(|| pair().1, |(_, anchor)| anchor)
     }
@@ -69,17 +73,17 @@ impl Anchor {
 
 /// The first rate is measured over this long; each later round makes it better.
 const FIRST_SPAN: Duration = Duration::from_millis(2);
-/// A wall clock that is off the line by more was set: the line starts anew.
-const STEP_NANOS: i64 = 1_000_000;
 /// Rates from shorter spans are no better than what is there.
-const SPAN_NANOS: u64 = 100_000_000;
+const SPAN: Duration = Duration::from_millis(100);
+/// A counter that is off by more has jumped, as over a suspend: the rate is measured anew.
+const JUMP_NANOS: u64 = 1_000_000;
 
 impl Timeline {
     pub(crate) fn new(source: Source) -> Timeline {
         let origin = Anchor::take(source);
         let mut timeline = Timeline { source, origin, anchor: origin, nanos_per_tick: 1.0 };
         if source == Source::Counter {
-            while system_nanos().saturating_sub(origin.nanos) < FIRST_SPAN.as_nanos() as u64 {
+            while origin.at.elapsed() < FIRST_SPAN {
                 std::hint::spin_loop();
             }
             timeline.anchor = Anchor::take(source);
@@ -94,30 +98,35 @@ impl Timeline {
             return;
         }
         let now = Anchor::take(self.source);
-        let predicted = self.nanos(now.stamp);
-        let off = now.nanos as i64 - predicted as i64;
-        if off.abs() > STEP_NANOS {
+        let ticked = self.nanos_of(now.stamp.wrapping_sub(self.anchor.stamp));
+        let passed = now.at.duration_since(self.anchor.at).as_nanos() as i64;
+        if ticked.abs_diff(passed) > JUMP_NANOS {
             self.origin = now;
         }
         self.anchor = now;
-        if now.nanos.saturating_sub(self.origin.nanos) >= SPAN_NANOS {
+        if now.at.duration_since(self.origin.at) >= SPAN {
             self.nanos_per_tick = self.measured_rate();
         }
     }
 
     fn measured_rate(&self) -> f64 {
         let ticks = self.anchor.stamp.wrapping_sub(self.origin.stamp).max(1);
-        self.anchor.nanos.saturating_sub(self.origin.nanos) as f64 / ticks as f64
+        self.anchor.at.duration_since(self.origin.at).as_nanos() as f64 / ticks as f64
     }
 
     fn nanos(&self, stamp: u64) -> u64 {
         match self.source {
             Source::System => stamp,
             Source::Counter => {
-                let ticks = stamp.wrapping_sub(self.anchor.stamp) as i64;
-                self.anchor.nanos.saturating_add_signed((ticks as f64 * self.nanos_per_tick) as i64)
+                let off = self.nanos_of(stamp.wrapping_sub(self.anchor.stamp));
+                self.anchor.nanos.saturating_add_signed(off)
             }
         }
+    }
+
+    /// Nanoseconds in a number of ticks, negative beyond half of the range.
+    fn nanos_of(&self, ticks: u64) -> i64 {
+        (ticks as i64 as f64 * self.nanos_per_tick) as i64
     }
 
     pub(crate) fn micros(&self, stamp: u64) -> Micros {
@@ -140,6 +149,22 @@ mod tests {
                 assert!(read + 1000 >= before / 1000 && read <= after / 1000 + 1000, "{source:?}");
             }
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_wall_clock_that_was_set_changes_no_rate() {
+        let mut timeline = Timeline::new(Source::Counter);
+        let rate = timeline.nanos_per_tick;
+        // As if the wall clock had been an hour fast until now.
+        timeline.origin.nanos += 3_600_000_000_000;
+        timeline.anchor.nanos += 3_600_000_000_000;
+        while timeline.anchor.at.duration_since(timeline.origin.at) < SPAN {
+            timeline.follow();
+        }
+        assert!((timeline.nanos_per_tick / rate - 1.0).abs() < 0.01);
+        let (before, read) = (system_nanos() / 1000, timeline.micros(Source::Counter.stamp()));
+        assert!(read.abs_diff(before) < 1_000_000);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::panic;
 use std::process;
 use std::sync::Once;
+use std::thread;
 
 use crate::error::Error;
 use crate::format::Site;
@@ -50,13 +51,13 @@ impl Builder {
 /// Flushes all loggers and ends the process with this code. `std::process::exit` does not flush unless it is called on
 /// the thread that made the logger.
 pub fn exit(code: i32) -> ! {
-    flush_all();
+    registry::all().iter().for_each(|shared| shared.flush_at_end());
     process::exit(code)
 }
 
 /// Flushes every logger that is alive.
 pub fn flush_all() {
-    registry::all().iter().for_each(Logger::flush);
+    registry::all().iter().for_each(|shared| shared.exchange.flush());
 }
 
 /// Lets the facade skip what no target of the default logger wants.
@@ -74,17 +75,24 @@ pub(crate) fn set_max_level(logger: &Logger) {
 /// Flushes all loggers when this thread ends.
 pub(crate) fn flush_at_end() {
     thread_local! {
-        static AT_END: AtEnd = const { AtEnd };
+        static AT_END: AtEnd = AtEnd { is_main: thread::current().name() == Some("main") };
     }
     // A thread that is ending already flushes no more.
     let _ = AT_END.try_with(|_| ());
 }
 
-struct AtEnd;
+struct AtEnd {
+    /// The process ends with this thread.
+    is_main: bool,
+}
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
-        flush_all();
+        if self.is_main {
+            registry::all().iter().for_each(|shared| shared.flush_at_end());
+        } else {
+            flush_all();
+        }
     }
 }
 

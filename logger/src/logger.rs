@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -183,9 +183,9 @@ impl Builder {
         let source = Source::detect();
         let shared = Arc::new(Shared {
             exchange: Exchange::new(self.half / 8),
-            dropped: AtomicU64::new(0),
             spilled: AtomicUsize::new(0),
             reopens: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
         });
         let core = Arc::new(Core {
             id: IDS.fetch_add(1, Ordering::Relaxed),
@@ -200,7 +200,7 @@ impl Builder {
             rejected: AtomicU64::new(0),
             worker: Mutex::new(None),
         });
-        registry::enter(&self.name, &core)?;
+        registry::enter(&self.name, &core, &shared)?;
         let worker = Worker::new(
             self.name.clone(),
             shared.clone(),
@@ -213,7 +213,9 @@ impl Builder {
         let thread = thread::Builder::new().name(format!("log {}", self.name));
         let handle = thread
             .spawn(move || worker.run())
-            .map_err(|error| Error::Spawn { name: self.name.clone(), source: error })?;
+            // Whoever has found the logger by its name meanwhile must not wait for a worker.
+            .inspect_err(|_| shared.exchange.leave())
+            .map_err(|error| Error::Spawn { name: self.name, source: error })?;
         *core.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
         facade::flush_at_end();
         Ok(Logger { core })
@@ -296,7 +298,7 @@ impl Logger {
         self.core.put_text(place, level, text);
     }
 
-    /// Returns when every record that was logged before is at the sinks, flushed.
+    /// Returns when every record that was logged before is at the sinks, flushed; at once if a sink calls it.
     pub fn flush(&self) {
         self.core.shared.exchange.flush();
     }
@@ -305,16 +307,16 @@ impl Logger {
     pub fn reopen(&self) {
         self.core.shared.reopens.store(true, Ordering::Release);
         self.flush();
-        self.flush();
     }
 
-    /// Writes what was accepted and ends the worker; returns when it is done. Records that come later are not
-    /// accepted, and counted in [`rejected`](Self::rejected). A second call does nothing.
+    /// Writes what was accepted and ends the worker; returns when it is done, whoever else has called it, or at once if
+    /// a sink calls it. Records that come later are not accepted, and counted in [`rejected`](Self::rejected); so are
+    /// those whose callers wait for room at that moment.
     pub fn shutdown(&self) {
         self.core.shutdown();
     }
 
-    /// Records that came after [`shutdown`](Self::shutdown).
+    /// Records that came too late for [`shutdown`](Self::shutdown).
     pub fn rejected(&self) -> u64 {
         self.core.rejected.load(Ordering::Relaxed)
     }
@@ -385,7 +387,7 @@ impl Core {
         let mut text = Vec::new();
         self.layout.write_start(&mut text, site, Thread::Ending);
         let has_fields = self.layout.write_rest(&mut text, message, fields);
-        self.accept_common(Header::of_whole(site.level, has_fields), &text);
+        self.accept_common(self.lock_common(), Header::of_whole(site.level, has_fields), &text);
     }
 
     #[inline]
@@ -398,18 +400,31 @@ impl Core {
     #[inline]
     fn accept(&self, producer: &Producer, header: Header, text: &[u8]) {
         match self.mode {
-            Mode::PerThread => {
-                if producer.with_pair(self.id, &self.shared, |pair| self.append(pair, header, text)).is_none()
-                {
-                    self.reject();
+            Mode::PerThread => self.accept_own(producer, header, text),
+            Mode::Shared => match self.common.try_lock() {
+                // Whoever has the lock may wait for the worker, so the worker does not wait for the lock.
+                Err(TryLockError::WouldBlock) if self.shared.exchange.is_worker() => {
+                    self.accept_own(producer, header, text);
                 }
-            }
-            Mode::Shared => self.accept_common(header, text),
+                Err(TryLockError::WouldBlock) => self.accept_common(self.lock_common(), header, text),
+                Ok(common) => self.accept_common(common, header, text),
+                Err(TryLockError::Poisoned(error)) => self.accept_common(error.into_inner(), header, text),
+            },
         }
     }
 
-    fn accept_common(&self, header: Header, text: &[u8]) {
-        let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
+    #[inline]
+    fn accept_own(&self, producer: &Producer, header: Header, text: &[u8]) {
+        if producer.with_pair(self.id, &self.shared, |pair| self.append(pair, header, text)).is_none() {
+            self.reject();
+        }
+    }
+
+    fn lock_common(&self) -> MutexGuard<'_, Option<Arc<Pair>>> {
+        self.common.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accept_common(&self, mut common: MutexGuard<'_, Option<Arc<Pair>>>, header: Header, text: &[u8]) {
         if common.is_none() {
             *common = self.shared.exchange.join();
         }
@@ -436,7 +451,8 @@ impl Core {
         loop {
             let is_too_long = outcome == Append::TooLong;
             let spills = match self.overflow {
-                Overflow::Block => is_too_long,
+                // The worker itself, in a sink that logs, would wait for ever.
+                Overflow::Block => is_too_long || self.shared.exchange.is_worker(),
                 Overflow::Grow { limit } => self.reserve_spill(record, limit),
                 Overflow::DropNewest => is_too_long && !pair.has_spill(),
             };
@@ -454,7 +470,9 @@ impl Core {
                 return;
             }
             if self.overflow != Overflow::Block {
-                self.shared.dropped.fetch_add(1, Ordering::AcqRel);
+                if self.shared.exchange.drop_one(pair) == Append::Stopped {
+                    self.reject();
+                }
                 return;
             }
             pair.wait_for_room();
@@ -480,10 +498,14 @@ impl Core {
 
     fn shutdown(&self) {
         self.shared.exchange.stop();
-        let handle = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(handle) = handle {
-            // A worker that panicked has said so.
-            let _ = handle.join();
+        // A sink that ends its own logger cannot wait for it.
+        if !self.shared.exchange.is_worker() {
+            // Held while it ends, so that everybody who calls this waits for that.
+            let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(handle) = worker.take() {
+                // A worker that panicked has said so.
+                let _ = handle.join();
+            }
         }
         registry::leave(&self.name, self);
     }

@@ -10,7 +10,7 @@
 //! and read one by one; a producer that loses against a swap has written behind the end of a retired half, where the
 //! worker does not read, and writes again into the new one.
 
-use crate::sync::{AtomicU64, CachePadded, Mutex, Ordering, Thread, current, lock, park};
+use crate::sync::{AtomicU64, CachePadded, Condvar, Mutex, Ordering, lock, wait};
 
 /// One word of a record.
 pub(crate) type Word = AtomicU64;
@@ -19,8 +19,10 @@ pub(crate) type Word = AtomicU64;
 pub(crate) struct Pair {
     state: CachePadded<AtomicU64>,
     halves: [Box<[Word]>; 2],
-    /// Who waits for room; set before `WAITING` is.
-    waiter: Mutex<Option<Thread>>,
+    /// Held while `WAITING` is set, and before `has_room` is notified. A condition variable rather than parking: the
+    /// thread is the user's, and so is its token.
+    waiting: Mutex<()>,
+    has_room: Condvar,
     /// Records that did not go through the halves; filled while `SPILLED` is set, which closes the halves.
     spill: Mutex<Vec<Box<[u64]>>>,
 }
@@ -184,7 +186,8 @@ impl Pair {
         Pair {
             state: CachePadded::new(AtomicU64::new(0)),
             halves: [half(), half()],
-            waiter: Mutex::new(None),
+            waiting: Mutex::new(()),
+            has_room: Condvar::new(),
             spill: Mutex::new(Vec::new()),
         }
     }
@@ -271,17 +274,22 @@ impl Pair {
         Append::Wake
     }
 
-    /// Parks until the worker has made room, or takes no more.
+    /// Returns when the worker has made room, or takes no more.
     pub(crate) fn wait_for_room(&self) {
-        *lock(&self.waiter) = Some(current());
+        let mut waiting = lock(&self.waiting);
         loop {
             let is_full = |state: State| state.has(RETIRED | SPILLED) && !state.has(STOPPED);
             let (_, is_waiting) = self.update(|state| is_full(state).then(|| state.with(WAITING)));
             if !is_waiting {
                 return;
             }
-            park();
+            waiting = wait(&self.has_room, waiting);
         }
+    }
+
+    /// Whether the worker takes no more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.load().has(STOPPED)
     }
 
     /// The producer is gone: the worker may give the pair to another once it is empty. True if the worker sleeps and
@@ -338,8 +346,10 @@ impl Pair {
     }
 
     fn wake_if(&self, is_waiting: bool) {
-        if is_waiting && let Some(thread) = lock(&self.waiter).as_ref() {
-            thread.unpark();
+        if is_waiting {
+            // Whoever has set the bit holds the lock until it waits.
+            drop(lock(&self.waiting));
+            self.has_room.notify_one();
         }
     }
 
@@ -353,14 +363,10 @@ impl Pair {
         self.update(|state| state.has(SLEEPING).then(|| state.without(SLEEPING)));
     }
 
-    /// Takes no more: false, and still open, if there is something to drain.
-    pub(crate) fn stop(&self) -> bool {
-        let (before, stopped) =
-            self.update(|state| state.is_drained().then(|| state.with(STOPPED).without(WAITING)));
-        if stopped {
-            self.wake_if(before.has(WAITING));
-        }
-        stopped
+    /// Takes no more from the producer. What is published stays until it is drained.
+    pub(crate) fn stop(&self) {
+        let (before, _) = self.update(|state| Some(state.with(STOPPED).without(WAITING)));
+        self.wake_if(before.has(WAITING));
     }
 
     /// Whether the producer is gone and everything of it was taken.
@@ -369,9 +375,10 @@ impl Pair {
         state.has(CLOSED) && state.is_drained()
     }
 
-    /// Makes a finished pair ready for another producer.
-    pub(crate) fn reopen(&self) {
-        self.update(|state| Some(state.without(CLOSED | SLEEPING)));
+    /// Gives the pair of an ended producer to another, whose records go behind what is still there. False, and nothing
+    /// changed, if it is not closed.
+    pub(crate) fn reopen(&self) -> bool {
+        self.update(|state| state.has(CLOSED).then(|| state.without(CLOSED | SLEEPING))).1
     }
 }
 

@@ -3,17 +3,17 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::NO_FIELDS;
 use crate::clock::{Source, Timeline};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Task};
 use crate::format::{Layout, Offset, Site, Stamper, Thread};
 use crate::header::Header;
 use crate::level::Level;
-use crate::pair::{Batch, HEAD_WORDS, Pair, Record};
+use crate::pair::{Batch, HEAD_WORDS, Record};
 use crate::round::{ReadWord, Round};
 use crate::sink::{Durability, Lines, Sink, Span};
 use crate::starts::Starts;
@@ -21,12 +21,20 @@ use crate::starts::Starts;
 /// What a logger's handles and its worker share beside the exchange.
 pub(crate) struct Shared {
     pub(crate) exchange: Exchange,
-    /// Records dropped since the last report of them.
-    pub(crate) dropped: AtomicU64,
     /// Bytes in spills.
     pub(crate) spilled: AtomicUsize,
     /// Sinks are to open their files anew.
     pub(crate) reopens: AtomicBool,
+    /// The process ends: a sink that fails is not waited for longer than at shutdown.
+    pub(crate) is_ending: AtomicBool,
+}
+
+impl Shared {
+    /// Flushes, as the last thing before the process ends: a sink that fails is given up as at shutdown.
+    pub(crate) fn flush_at_end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.exchange.flush();
+    }
 }
 
 /// One sink and how it is served.
@@ -50,10 +58,10 @@ pub(crate) struct Worker {
     stamper: Stamper,
     starts: Starts,
     pub(crate) give_up_after: Duration,
-    pairs: Vec<Arc<Pair>>,
     round: Round,
-    /// Flushes that are done.
-    flushed: u64,
+    /// Bytes of the current round that are with the sinks already.
+    written: usize,
+    nap: Nap,
 }
 
 /// After the last record the worker looks again at these intervals, doubling, before it sleeps for good. Each look that
@@ -68,6 +76,8 @@ const MAX_ROUND: usize = 1024 * 1024;
 const BUSY: usize = 16 * 1024;
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// The longest at the end.
+const LAST_RETRY: Duration = Duration::from_millis(100);
 
 impl Worker {
     pub(crate) fn new(
@@ -89,75 +99,22 @@ impl Worker {
             stamper: Stamper::new(offset),
             starts: Starts::new(),
             give_up_after,
-            pairs: Vec::new(),
             round: Round::default(),
-            flushed: 0,
+            written: 0,
+            nap: Nap::new(),
         }
     }
 
     /// The life of the worker's thread.
     pub(crate) fn run(mut self) {
         let shared = self.shared.clone();
-        let _leave = Leave(&shared.exchange);
-        shared.exchange.attach();
-        let mut nap = Nap::new();
-        loop {
-            // Read before the round: what was asked for before it is done by it.
-            let wanted = shared.exchange.wanted();
-            let is_stopping = shared.exchange.is_stopping();
-            let written = self.round();
-            if wanted > self.flushed {
-                self.flush(Durability::Buffered);
-                self.flushed = wanted;
-                shared.exchange.report(wanted);
-            }
-            if shared.reopens.swap(false, Ordering::AcqRel) {
-                self.reopen();
-            }
-            if is_stopping {
-                if shared.exchange.close(&mut self.pairs) {
-                    self.report_dropped();
-                    self.flush(Durability::Buffered);
-                    return;
-                }
-            } else if written >= BUSY {
-                nap.restart();
-            } else if written > 0 {
-                nap.restart();
-                nap.take();
-            } else if !nap.take() {
-                self.flush(Durability::Buffered);
-                shared.exchange.sleep(&mut self.pairs, self.flushed);
-                nap.restart();
-            }
-        }
-    }
-
-    /// Everything that is there, once; how many bytes it was.
-    fn round(&mut self) -> usize {
-        self.timeline.follow();
-        let shared = self.shared.clone();
-        let mut pairs = std::mem::take(&mut self.pairs);
-        let mut written = 0;
-        shared.exchange.drain(&mut pairs, |nth, batch| {
-            match batch {
-                Batch::Half(words) => self.decode(nth, words),
-                Batch::Spilled(words) => {
-                    self.shared.spilled.fetch_sub(size_of_val(words), Ordering::AcqRel);
-                    self.decode(nth, words);
-                }
-            }
-            if self.round.bytes() >= MAX_ROUND {
-                written += self.emit();
-            }
-        });
-        self.pairs = pairs;
-        self.pairs.clear();
-        self.report_dropped();
-        written + self.emit()
+        shared.exchange.work(&mut self);
     }
 
     fn decode<W: ReadWord>(&mut self, pair: usize, mut words: &[W]) {
+        if self.round.bytes() == 0 {
+            self.timeline.follow();
+        }
         let round = &mut self.round;
         round.begin_run(pair);
         while let [head, stamp, origin, ..] = words {
@@ -170,14 +127,6 @@ impl Worker {
             let place = round.text.push(start, &words[HEAD_WORDS..words_of], head as u32 as usize, end);
             round.push(Span { stamp, start: place.start, end: place.end, level: header.level });
             words = &words[words_of..];
-        }
-    }
-
-    /// The number of dropped records, as a record.
-    fn report_dropped(&mut self) {
-        let dropped = self.shared.dropped.swap(0, Ordering::AcqRel);
-        if dropped > 0 {
-            self.say(Level::Warn, format_args!("{dropped} records were dropped: the buffer was full"));
         }
     }
 
@@ -223,14 +172,6 @@ impl Worker {
         }
     }
 
-    /// Flushes every sink, or syncs those that ask for it.
-    fn flush(&mut self, at_least: Durability) {
-        for nth in 0..self.outputs.len() {
-            let durability = self.outputs[nth].durability.max(at_least);
-            self.flush_one(nth, durability);
-        }
-    }
-
     fn flush_one(&mut self, nth: usize, durability: Durability) {
         if !self.outputs[nth].is_dirty {
             return;
@@ -259,19 +200,30 @@ impl Worker {
     fn serve(&mut self, nth: usize, act: impl FnOnce(&mut dyn Sink) -> io::Result<()>) {
         let Err(error) = self.call(nth, act) else { return };
         self.complain(nth, format_args!("fails, its lines are kept and tried again: {error}"));
+        let syncs = self.outputs[nth].durability == Durability::Sync;
         let mut pause = FIRST_RETRY;
         let mut giving_up: Option<Instant> = None;
         loop {
-            thread::park_timeout(pause);
+            self.pause(pause, giving_up.is_some());
             pause = (pause * 2).min(LONGEST_RETRY);
-            match self.call(nth, |sink| sink.retry().and_then(|()| sink.flush())) {
+            // The file may have been moved away to make room.
+            if self.shared.reopens.swap(false, Ordering::AcqRel) {
+                self.reopen();
+            }
+            let again = |sink: &mut dyn Sink| {
+                sink.retry()?;
+                if syncs { sink.sync() } else { sink.flush() }
+            };
+            match self.call(nth, again) {
                 Ok(()) => {
-                    self.complain(nth, format_args!("works again, nothing was lost"));
+                    if !self.outputs[nth].is_broken {
+                        self.complain(nth, format_args!("works again, nothing was lost"));
+                    }
                     return;
                 }
-                Err(error) if self.shared.exchange.is_stopping() => {
+                Err(error) if self.is_last_call() => {
                     let until = *giving_up.get_or_insert_with(|| Instant::now() + self.give_up_after);
-                    pause = pause.min(Duration::from_millis(100));
+                    pause = pause.min(LAST_RETRY);
                     if Instant::now() >= until {
                         self.complain(
                             nth,
@@ -283,6 +235,23 @@ impl Worker {
                 }
                 Err(_) => (),
             }
+        }
+    }
+
+    /// Whether a sink that fails is soon given up.
+    fn is_last_call(&self) -> bool {
+        self.shared.exchange.is_stopping() || self.shared.is_ending.load(Ordering::Acquire)
+    }
+
+    /// Waits before a sink is tried again. Producers ring all the time: only a reopen, and the first word of the end,
+    /// cut the wait short.
+    fn pause(&self, pause: Duration, knows_end: bool) {
+        let start = Instant::now();
+        while let Some(left) = pause.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+            if self.shared.reopens.load(Ordering::Acquire) || (!knows_end && self.is_last_call()) {
+                return;
+            }
+            thread::park_timeout(left);
         }
     }
 
@@ -306,6 +275,50 @@ impl Worker {
             &mut io::stderr(),
             format_args!("logger {:?}: sink {} of {} {what}\n", self.name, nth + 1, self.outputs.len()),
         );
+    }
+}
+
+impl Task for Worker {
+    fn take(&mut self, nth: usize, batch: Batch<'_>) {
+        match batch {
+            Batch::Half(words) => self.decode(nth, words),
+            Batch::Spilled(words) => {
+                self.shared.spilled.fetch_sub(size_of_val(words), Ordering::AcqRel);
+                self.decode(nth, words);
+            }
+        }
+        if self.round.bytes() >= MAX_ROUND {
+            self.written += self.emit();
+        }
+    }
+
+    fn write(&mut self, dropped: u64) {
+        if dropped > 0 {
+            self.say(Level::Warn, format_args!("{dropped} records were dropped: the buffer was full"));
+        }
+        self.written += self.emit();
+    }
+
+    /// Flushes every sink, or syncs those that ask for it.
+    fn flush(&mut self) {
+        for nth in 0..self.outputs.len() {
+            self.flush_one(nth, self.outputs[nth].durability);
+        }
+        if self.shared.reopens.swap(false, Ordering::AcqRel) {
+            self.reopen();
+        }
+    }
+
+    fn linger(&mut self) -> bool {
+        let written = std::mem::take(&mut self.written);
+        if written > 0 {
+            self.nap.restart();
+        }
+        let is_awake = written >= BUSY || self.nap.take();
+        if !is_awake {
+            self.nap.restart();
+        }
+        is_awake
     }
 }
 
@@ -333,14 +346,5 @@ impl Nap {
         self.lingered += self.next;
         self.next = (self.next * 2).min(LONGEST_NAP);
         true
-    }
-}
-
-/// However the worker ends, nobody waits for it any more.
-struct Leave<'a>(&'a Exchange);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        self.0.leave();
     }
 }

@@ -9,6 +9,9 @@ use crate::level::Level;
 /// not set.
 ///
 /// When the reader of a pipe is gone, lines are dropped from then on: there is nobody to lose them.
+///
+/// The worker locks the stream while it writes. A thread that logs while it holds that lock itself may wait for ever, as
+/// soon as its buffer is full.
 #[derive(Debug)]
 pub struct Console {
     stream: Stream,

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::{Lines, Sink, Unwritten};
 use crate::error::Error;
@@ -30,9 +31,14 @@ impl File {
         Ok(File { path, file, kept: Unwritten::new() })
     }
 
-    /// Bytes that are in the file.
+    /// Bytes that are in the file or go there.
     pub(super) fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.file.metadata()?.len() + self.kept.len() as u64)
+    }
+
+    /// When the file was last written.
+    pub(super) fn modified(&self) -> io::Result<SystemTime> {
+        self.file.metadata()?.modified()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -70,7 +76,8 @@ impl Sink for File {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        self.retry()?;
+        // What the old file does not take, as on a full disk, goes into the new one.
+        let _ = self.retry();
         self.file = open(&self.path)?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
@@ -60,20 +60,31 @@ impl Rolling {
         let refused = |source| Error::Open { path: file.path().to_owned(), source };
         let size = file.size().map_err(refused)?;
         let archive = Archive::of(file.path()).map_err(refused)?;
-        let mut rolling = Rolling { file, options, size, day: today(), archive, janitor: None };
+        // A file that was written yesterday rolls with the first line of today.
+        let day = day_of(file.modified().map_err(refused)?);
+        let mut rolling = Rolling { file, options, size, day, archive, janitor: None };
         rolling.tidy_later(None);
         Ok(rolling)
     }
 
-    fn must_roll(&self, more: u64) -> bool {
-        let is_full = self.options.max_bytes.is_some_and(|max| self.size > 0 && self.size + more > max);
-        is_full || (self.options.daily && self.size > 0 && today() != self.day)
+    /// Whether this many more bytes belong into the file. A line of any length belongs into an empty one, several lines
+    /// only if they fit.
+    fn has_room(&self, more: u64, is_one_line: bool) -> bool {
+        if self.size == 0 && is_one_line {
+            return true;
+        }
+        let fits = self.options.max_bytes.is_none_or(|max| self.size.saturating_add(more) <= max);
+        fits && !(self.options.daily && self.size > 0 && today() != self.day)
     }
 
     fn roll(&mut self) -> io::Result<()> {
         self.file.flush()?;
-        let aside = self.archive.next()?;
-        fs::rename(self.file.path(), &aside)?;
+        let aside = self.archive.next();
+        match fs::rename(self.file.path(), &aside) {
+            // Somebody has removed it: there is nothing to put aside.
+            Err(error) if error.kind() == ErrorKind::NotFound => (),
+            outcome => outcome?,
+        }
         self.file.reopen()?;
         (self.size, self.day) = (0, today());
         self.tidy_later(Some(aside));
@@ -94,7 +105,7 @@ impl Rolling {
 impl Sink for Rolling {
     fn write(&mut self, lines: &Lines<'_>) -> io::Result<()> {
         let bytes = lines.bytes().len() as u64;
-        if !self.must_roll(bytes) {
+        if self.has_room(bytes, lines.len() == 1) {
             self.size += bytes;
             return self.file.write(lines);
         }
@@ -103,7 +114,7 @@ impl Sink for Rolling {
         for line in lines.each() {
             let line = line.lines();
             let bytes = line.bytes().len() as u64;
-            if outcome.is_ok() && self.must_roll(bytes) {
+            if outcome.is_ok() && !self.has_room(bytes, true) {
                 outcome = self.roll();
             }
             self.size += bytes;
@@ -158,7 +169,7 @@ impl Archive {
     }
 
     /// A name for the next old file.
-    fn next(&mut self) -> io::Result<PathBuf> {
+    fn next(&mut self) -> PathBuf {
         self.last += 1;
         let (year, month, day) = civil(today());
         let mut name = format!("{}-{year:04}{month:02}{day:02}-{:06}", self.stem, self.last);
@@ -166,7 +177,7 @@ impl Archive {
             name.push('.');
             name.push_str(&self.extension);
         }
-        Ok(self.folder.join(name))
+        self.folder.join(name)
     }
 
     /// The old files, the oldest first.
@@ -192,7 +203,9 @@ impl Archive {
         };
         let (day, number) = rest.split_once('-')?;
         let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        (day.len() == 8 && is_digits(day) && is_digits(number)).then(|| number.parse().ok()).flatten()
+        // Longer numbers are not ours, and have no next one.
+        let is_ours = day.len() == 8 && is_digits(day) && is_digits(number) && number.len() < 19;
+        is_ours.then(|| number.parse().ok()).flatten()
     }
 }
 
@@ -278,6 +291,88 @@ fn compress_file(path: &Path) -> io::Result<()> {
 
 /// Days since 1970.
 fn today() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    day_of(SystemTime::now())
+}
+
+fn day_of(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs() / 86_400).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::Level;
+    use crate::sink::Span;
+
+    fn put(rolling: &mut Rolling, text: &str) {
+        let span = Span { stamp: 0, start: 0, end: text.len(), level: Level::Info };
+        rolling.write(&Lines::new(text.as_bytes(), &[span])).unwrap();
+        rolling.flush().unwrap();
+    }
+
+    fn options() -> RollingOptions {
+        RollingOptions { max_bytes: None, daily: true, keep: None, compress: false }
+    }
+
+    fn old_files(folder: &Path) -> Vec<String> {
+        let archive = Archive::of(&folder.join("a.log")).unwrap();
+        archive.list().unwrap().iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_new_day_rolls_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rolling = Rolling::open(folder.path().join("a.log"), options()).unwrap();
+        put(&mut rolling, "one\n");
+        rolling.day -= 1;
+        put(&mut rolling, "two\n");
+        rolling.day = today();
+        put(&mut rolling, "three\n");
+        assert_eq!(old_files(folder.path()), ["one\n"]);
+        assert_eq!(fs::read_to_string(folder.path().join("a.log")).unwrap(), "two\nthree\n");
+    }
+
+    #[test]
+    fn yesterdays_file_is_put_aside_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        fs::write(&path, "yesterday\n").unwrap();
+        let file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - std::time::Duration::from_secs(86_400)).unwrap();
+        let mut rolling = Rolling::open(&path, options()).unwrap();
+        put(&mut rolling, "today\n");
+        rolling.day = today();
+        assert_eq!(old_files(folder.path()), ["yesterday\n"]);
+    }
+
+    #[test]
+    fn a_removed_file_is_made_again_at_the_next_roll() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let mut rolling =
+            Rolling::open(&path, RollingOptions { max_bytes: Some(4), daily: false, ..options() }).unwrap();
+        put(&mut rolling, "one\n");
+        fs::remove_file(&path).unwrap();
+        put(&mut rolling, "two\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+    }
+
+    #[test]
+    fn names_of_old_files_are_told_from_others() {
+        let archive = Archive { folder: PathBuf::new(), stem: "a".into(), extension: "log".into(), last: 0 };
+        for (name, number) in [
+            ("a-20260912-000001.log", Some(1)),
+            ("a-20260912-1234567.log.gz", Some(1_234_567)),
+            ("a-20260912-000001.log.gz.partial", None),
+            ("a-20260912-.log", None),
+            ("a-2026091-000001.log", None),
+            ("a-20260912-+00001.log", None),
+            ("a-20260912-18446744073709551615.log", None),
+            ("ab-20260912-000001.log", None),
+            ("a.log", None),
+        ] {
+            assert_eq!(archive.number(name), number, "{name}");
+        }
+    }
 }
