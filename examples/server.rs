@@ -92,7 +92,12 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn welcome(base: &EventBase, socket: OwnedFd, peer: &Address, clients: &Clients) -> reactor::Result<Bufferevent> {
+fn welcome(
+    base: &EventBase,
+    socket: OwnedFd,
+    peer: &Address,
+    clients: &Clients,
+) -> reactor::Result<Bufferevent> {
     let client = Bufferevent::socket(base, socket, BevOptions::empty())?;
     client.set_max_single_read(MAX_LINE);
     let (name, clients) = (peer.to_string(), clients.clone());
@@ -119,7 +124,9 @@ fn log_lines(input: &Evbuffer, peer: &str) {
                 log_line(&piece[..taken], peer);
             }
             Ok(None) => return,
-            Err(error) => return warn!(target: "server", peer = peer; "cannot read a client's lines: {error}"),
+            Err(error) => {
+                return warn!(target: "server", peer = peer; "cannot read a client's lines: {error}");
+            }
         }
     }
 }

@@ -84,7 +84,9 @@ fn record(line: &str) -> (&str, &str) {
 fn each_line_is_a_record_on_the_console_and_in_the_file() {
     let mut server = Server::start();
     let mut client = server.connect();
-    client.write_all(b"hello\nERROR disk gone\r\nWARNING is no level\n\nFATAL\nDEBUG  two  blanks\n").unwrap();
+    client
+        .write_all(b"hello\nERROR disk gone\r\nWARNING is no level\n\nFATAL\nDEBUG  two  blanks\n")
+        .unwrap();
     let console = server.lines(6);
     let records: Vec<_> = console.iter().map(|line| record(line)).collect();
     assert_eq!(

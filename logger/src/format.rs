@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use log::kv::{self, Key, Value, VisitSource};
 
-use crate::clock::Micros;
 use crate::level::Level;
+use crate::round::End;
 
 /// How a record looks as a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,6 +31,8 @@ pub struct Site<'a> {
     pub line: u32,
 }
 
+/// A record is a time stamp between `lead` and `write_start`, then `write_rest` or a text that `takes_as_it_is`, then
+/// `end`. The caller renders what stands between the stamp and the end, or, at a place that is known, only the rest.
 impl Layout {
     /// What stands before the time stamp.
     pub(crate) fn lead(self) -> &'static [u8] {
@@ -40,30 +42,94 @@ impl Layout {
         }
     }
 
-    /// Writes everything behind the time stamp, with the line's end.
+    /// What stands at the end, and ends the line.
     #[inline]
-    pub(crate) fn write(
+    pub(crate) fn end(self, has_fields: bool) -> End {
+        match (self, has_fields) {
+            (Layout::Text, _) => const { End::new(b"\n") },
+            (Layout::Json, false) => const { End::new(b"\"}\n") },
+            (Layout::Json, true) => const { End::new(b"}}\n") },
+        }
+    }
+
+    /// Writes what stands behind the time stamp and before the message.
+    pub(crate) fn write_start(self, out: &mut Vec<u8>, site: &Site<'_>, thread: Thread) {
+        match self {
+            Layout::Text => start_text(out, site, thread),
+            Layout::Json => start_json(out, site, thread),
+        }
+    }
+
+    /// Writes the message and the key-values; whether there were any.
+    #[inline]
+    pub(crate) fn write_rest(
         self,
         out: &mut Vec<u8>,
-        site: &Site<'_>,
-        thread: &str,
         message: fmt::Arguments<'_>,
         fields: &dyn kv::Source,
-    ) {
+    ) -> bool {
+        let escape_as = self.escape();
+        match message.as_str() {
+            Some(text) => escape(out, text, escape_as),
+            None => {
+                let start = out.len();
+                // A `Display` that fails has said what it could.
+                let _ = Raw(out).write_fmt(message);
+                escape_behind(out, start, escape_as);
+            }
+        }
+        let has_fields = fields.count() > 0;
+        if has_fields {
+            let _ = match self {
+                Layout::Text => fields.visit(&mut TextFields(out)),
+                Layout::Json => {
+                    out.extend_from_slice(b"\",\"fields\":{");
+                    fields.visit(&mut JsonFields { out, is_first: true })
+                }
+            };
+        }
+        has_fields
+    }
+
+    /// Whether the message goes out as it is.
+    #[inline]
+    pub(crate) fn takes_as_it_is(self, message: &str) -> bool {
+        is_plain(message.as_bytes(), self.escape())
+    }
+
+    fn escape(self) -> Escape {
         match self {
-            Layout::Text => write_text(out, site, thread, message, fields),
-            Layout::Json => write_json(out, site, thread, message, fields),
+            Layout::Text => Escape::Control,
+            Layout::Json => Escape::Json,
         }
     }
 }
 
-fn write_text(
-    out: &mut Vec<u8>,
-    site: &Site<'_>,
-    thread: &str,
-    message: fmt::Arguments<'_>,
-    fields: &dyn kv::Source,
-) {
+/// Who logs, as in `[t3]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Thread {
+    /// The threads are numbered as they first log.
+    Numbered(u32),
+    /// The logger's own.
+    Worker,
+    /// One that is taking its thread-locals down.
+    Ending,
+}
+
+impl Thread {
+    fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Thread::Numbered(number) => {
+                out.push(b't');
+                push_number(out, number);
+            }
+            Thread::Worker => out.extend_from_slice(b"worker"),
+            Thread::Ending => out.extend_from_slice(b"t?"),
+        }
+    }
+}
+
+fn start_text(out: &mut Vec<u8>, site: &Site<'_>, thread: Thread) {
     out.extend_from_slice(match site.level {
         Level::Trace => b" TRACE [",
         Level::Debug => b" DEBUG [",
@@ -74,7 +140,7 @@ fn write_text(
     });
     escape(out, site.target, Escape::Control);
     out.extend_from_slice(b"] [");
-    out.extend_from_slice(thread.as_bytes());
+    thread.write(out);
     out.extend_from_slice(b"] ");
     if !site.file.is_empty() {
         escape(out, site.file, Escape::Control);
@@ -82,26 +148,15 @@ fn write_text(
         push_number(out, site.line);
         out.push(b' ');
     }
-    write_message(out, message, Escape::Control);
-    if fields.count() > 0 {
-        let _ = fields.visit(&mut TextFields(out));
-    }
-    out.push(b'\n');
 }
 
-fn write_json(
-    out: &mut Vec<u8>,
-    site: &Site<'_>,
-    thread: &str,
-    message: fmt::Arguments<'_>,
-    fields: &dyn kv::Source,
-) {
+fn start_json(out: &mut Vec<u8>, site: &Site<'_>, thread: Thread) {
     out.extend_from_slice(b"\",\"level\":\"");
     out.extend_from_slice(site.level.as_str().as_bytes());
     out.extend_from_slice(b"\",\"target\":\"");
     escape(out, site.target, Escape::Json);
     out.extend_from_slice(b"\",\"thread\":\"");
-    out.extend_from_slice(thread.as_bytes());
+    thread.write(out);
     if !site.file.is_empty() {
         out.extend_from_slice(b"\",\"file\":\"");
         escape(out, site.file, Escape::Json);
@@ -110,25 +165,6 @@ fn write_json(
         out.extend_from_slice(b",\"message\":\"");
     } else {
         out.extend_from_slice(b"\",\"message\":\"");
-    }
-    write_message(out, message, Escape::Json);
-    out.push(b'"');
-    if fields.count() > 0 {
-        out.extend_from_slice(b",\"fields\":{");
-        let _ = fields.visit(&mut JsonFields { out, is_first: true });
-        out.push(b'}');
-    }
-    out.extend_from_slice(b"}\n");
-}
-
-#[inline]
-fn write_message(out: &mut Vec<u8>, message: fmt::Arguments<'_>, escape_as: Escape) {
-    match message.as_str() {
-        Some(text) => escape(out, text, escape_as),
-        None => {
-            // A `Display` that fails has said what it could.
-            let _ = Escaper(out, escape_as).write_fmt(message);
-        }
     }
 }
 
@@ -170,36 +206,79 @@ impl Write for Escaper<'_> {
 
 #[inline]
 fn escape(out: &mut Vec<u8>, text: &str, escape_as: Escape) {
-    // No early exit, so that it is compiled to vector instructions. 0xC2 begins the C1 controls, and other characters.
-    let is_odd = |byte: u8| byte < 0x20 || byte == 0x7f || byte == 0xc2;
-    let is_quote = |byte: u8| byte == b'"' || byte == b'\\';
-    let plain = match escape_as {
-        Escape::Control => !text.bytes().fold(false, |odd, byte| odd | is_odd(byte)),
-        _ => !text.bytes().fold(false, |odd, byte| odd | is_odd(byte) | is_quote(byte)),
-    };
-    if plain {
+    if is_plain(text.as_bytes(), escape_as) {
         out.extend_from_slice(text.as_bytes());
     } else {
-        escape_slowly(out, text, escape_as);
+        text.chars().for_each(|char| escape_char(out, char, escape_as));
     }
 }
 
-#[cold]
-fn escape_slowly(out: &mut Vec<u8>, text: &str, escape_as: Escape) {
-    for char in text.chars() {
-        match char {
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            '"' | '\\' if escape_as != Escape::Control => out.extend_from_slice(&[b'\\', char as u8]),
-            char if char.is_control() => {
-                let _ = match escape_as {
-                    Escape::Json => write!(Raw(out), "\\u{:04x}", u32::from(char)),
-                    _ => write!(Raw(out), "\\u{{{:x}}}", u32::from(char)),
-                };
-            }
-            char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+#[inline]
+fn is_plain(text: &[u8], escape_as: Escape) -> bool {
+    match escape_as {
+        Escape::Control => !any_byte(text, is_odd),
+        Escape::Quoted | Escape::Json => {
+            !any_byte(text, |byte| is_odd(byte) | (byte == b'"') | (byte == b'\\'))
         }
+    }
+}
+
+/// What may begin a character that is escaped. 0xC2 begins the C1 controls, and other characters.
+#[inline(always)]
+fn is_odd(byte: u8) -> bool {
+    (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2)
+}
+
+/// Whether `test` holds for any byte. Bytes are tested 16 at a time, without an exit in between, so that it is compiled
+/// to vector instructions.
+#[inline(always)]
+fn any_byte(bytes: &[u8], test: impl Fn(u8) -> bool) -> bool {
+    const LANE: usize = 16;
+    let test_lane = |lane: &[u8; LANE]| lane.iter().fold(0, |any, &byte| any | u8::from(test(byte))) != 0;
+    let Some(last) = bytes.last_chunk::<LANE>() else {
+        return bytes.iter().any(|&byte| test(byte));
+    };
+    let (lanes, _) = bytes.as_chunks::<LANE>();
+    // The last lane overlaps the one before it.
+    lanes.iter().any(test_lane) || test_lane(last)
+}
+
+/// Escapes what was written from `start` on: once for a whole message instead of for each of its pieces.
+#[inline]
+fn escape_behind(out: &mut Vec<u8>, start: usize, escape_as: Escape) {
+    if !is_plain(&out[start..], escape_as) {
+        escape_behind_slowly(out, start, escape_as);
+    }
+}
+
+/// Writes the escaped text behind the other, without memory of its own, and takes the other out.
+#[cold]
+fn escape_behind_slowly(out: &mut Vec<u8>, start: usize, escape_as: Escape) {
+    const LONGEST_CHAR: usize = 4;
+    let end = out.len();
+    let mut at = start;
+    while at < end {
+        let next = out[at..end.min(at + LONGEST_CHAR)].utf8_chunks().next();
+        let char = next.and_then(|chunk| chunk.valid().chars().next()).unwrap_or(char::REPLACEMENT_CHARACTER);
+        escape_char(out, char, escape_as);
+        at += char.len_utf8();
+    }
+    out.drain(start..end);
+}
+
+fn escape_char(out: &mut Vec<u8>, char: char, escape_as: Escape) {
+    match char {
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        '"' | '\\' if escape_as != Escape::Control => out.extend_from_slice(&[b'\\', char as u8]),
+        char if char.is_control() => {
+            let _ = match escape_as {
+                Escape::Json => write!(Raw(out), "\\u{:04x}", u32::from(char)),
+                _ => write!(Raw(out), "\\u{{{:x}}}", u32::from(char)),
+            };
+        }
+        char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
     }
 }
 
@@ -207,6 +286,7 @@ fn escape_slowly(out: &mut Vec<u8>, text: &str, escape_as: Escape) {
 struct Raw<'a>(&'a mut Vec<u8>);
 
 impl Write for Raw<'_> {
+    #[inline]
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.extend_from_slice(text.as_bytes());
         Ok(())
@@ -303,19 +383,16 @@ impl Stamper {
         }
     }
 
-    #[inline]
-    pub(crate) fn write(&mut self, out: &mut Vec<u8>, at: Micros) {
-        let (second, micros) = (at / 1_000_000, (at % 1_000_000) as u32);
+    /// Writes the stamp of a second, with room for its microseconds; where that room is.
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>, second: u64) -> usize {
         if second != self.second {
             self.turn(second);
         }
-        let mut text = *b"0000-00-00T00:00:00.000000";
-        text[..19].copy_from_slice(&self.date);
-        let (high, low) = (micros / 1000, micros % 1000);
-        put_three(&mut text, 20, high);
-        put_three(&mut text, 23, low);
-        out.extend_from_slice(&text);
+        out.extend_from_slice(&self.date);
+        let micros = out.len() + 1;
+        out.extend_from_slice(b".000000");
         out.extend_from_slice(&self.zone[..self.zone_len]);
+        micros
     }
 
     #[cold]
@@ -359,14 +436,18 @@ fn local_offset(second: u64) -> i32 {
     at.map_or(0, |at| jiff::tz::TimeZone::system().to_offset(at).seconds())
 }
 
+#[inline]
 fn put_two(text: &mut [u8], at: usize, number: u32) {
     text[at] = b'0' + (number / 10 % 10) as u8;
     text[at + 1] = b'0' + (number % 10) as u8;
 }
 
-fn put_three(text: &mut [u8], at: usize, number: u32) {
-    text[at] = b'0' + (number / 100) as u8;
-    put_two(text, at + 1, number % 100);
+/// Writes six digits.
+#[inline]
+pub(crate) fn put_micros(text: &mut [u8; 6], micros: u32) {
+    put_two(text, 0, micros / 10_000);
+    put_two(text, 2, micros / 100 % 100);
+    put_two(text, 4, micros % 100);
 }
 
 /// Year, month and day of the proleptic Gregorian calendar, from days since 1970. Years begin in March here, so that
@@ -391,7 +472,9 @@ mod tests {
     fn text(layout: Layout, message: fmt::Arguments<'_>, fields: &dyn kv::Source) -> String {
         let site = Site { level: Level::Warn, target: "storage", file: "src/a.rs", line: 88 };
         let mut out = Vec::new();
-        layout.write(&mut out, &site, "t3", message, fields);
+        layout.write_start(&mut out, &site, Thread::Numbered(3));
+        let has_fields = layout.write_rest(&mut out, message, fields);
+        out.extend_from_slice(layout.end(has_fields).bytes());
         String::from_utf8(out).unwrap()
     }
 
@@ -432,9 +515,10 @@ mod tests {
 
     #[test]
     fn stamps_are_rfc_3339() {
-        let stamp = |offset, at| {
+        let stamp = |offset, at: u64| {
             let mut out = Vec::new();
-            Stamper::new(offset).write(&mut out, at);
+            let room = Stamper::new(offset).write(&mut out, at / 1_000_000);
+            put_micros(out[room..].first_chunk_mut().unwrap(), (at % 1_000_000) as u32);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(stamp(Offset::Utc, 0), "1970-01-01T00:00:00.000000Z");

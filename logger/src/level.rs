@@ -48,7 +48,7 @@ impl Level {
         }
     }
 
-    pub(crate) fn from_bits(bits: u64) -> Level {
+    pub(crate) fn from_bits(bits: u32) -> Level {
         Level::ALL.get(bits as usize).copied().unwrap_or(Level::Fatal)
     }
 }
@@ -93,7 +93,7 @@ mod tests {
         for level in Level::ALL {
             assert_eq!(level.as_str().parse::<Level>().unwrap(), level);
             assert_eq!(level.as_str().to_lowercase().parse::<Level>().unwrap(), level);
-            assert_eq!(Level::from_bits(level as u64), level);
+            assert_eq!(Level::from_bits(level as u32), level);
         }
         assert_eq!("Warning".parse::<Level>().unwrap(), Level::Warn);
         let error = "loud".parse::<Level>().unwrap_err().to_string();

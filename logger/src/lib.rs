@@ -28,13 +28,17 @@ mod exchange;
 mod facade;
 mod filter;
 mod format;
+mod header;
 mod level;
 mod logger;
 mod macros;
 mod pair;
+mod place;
 mod producer;
 mod registry;
+mod round;
 pub mod sink;
+mod starts;
 mod sync;
 mod ticks;
 mod worker;
@@ -46,6 +50,8 @@ pub use format::{Layout, Offset, Site};
 pub use level::Level;
 pub use log::kv;
 pub use logger::{Builder, Logger, Mode, Overflow};
+#[doc(hidden)]
+pub use place::{NoText, Place, Single, Text};
 pub use registry::{default, get};
 pub use sink::{Durability, Sink};
 

@@ -8,17 +8,21 @@ use std::time::Duration;
 
 use log::kv;
 
+use crate::NO_FIELDS;
 use crate::clock::Source;
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::facade;
 use crate::filter::{Filter, Gate};
-use crate::format::{Layout, Offset, Site};
+use crate::format::{Layout, Offset, Site, Thread};
+use crate::header::Header;
 use crate::level::Level;
 use crate::pair::{Append, MAX_HALF_WORDS, Pair, Record};
+use crate::place::Place;
 use crate::producer::Producer;
 use crate::registry;
 use crate::sink::{Durability, Sink};
+use crate::ticks;
 use crate::worker::{Output, Shared, Worker};
 
 /// Whether producers have buffers of their own.
@@ -98,8 +102,11 @@ pub struct Builder {
 }
 
 /// Both halves of a few threads fit into a core's L2 cache.
-const DEFAULT_HALF: usize = 64 * 1024;
+const DEFAULT_HALF: usize = 128 * 1024;
 const LEAST_HALF: usize = 256;
+/// The worker's core still holds the lines of a half that it has read, and publishing a record waits for all of its lines.
+/// So they are asked for this many words early: some records' worth, about the time that it takes.
+const CLAIMED_AHEAD: usize = 128;
 const DEFAULT_GIVE_UP: Duration = Duration::from_secs(5);
 
 impl Builder {
@@ -126,7 +133,7 @@ impl Builder {
         self
     }
 
-    /// The size of one half of a buffer in bytes, 256 to 128 Mi. Default 64 KiB. Each thread has two.
+    /// The size of one half of a buffer in bytes, 256 to 128 Mi. Default 128 KiB. Each thread has two.
     pub fn half(mut self, bytes: usize) -> Builder {
         self.half = bytes;
         self
@@ -263,14 +270,32 @@ impl Logger {
         self.core.gate.least()
     }
 
-    /// Logs a record, if it passes the gate. The macros call this.
+    /// Logs a record, if it passes the gate.
     ///
     /// A [`Level::Fatal`] record is at the sinks when this returns.
     #[inline]
     pub fn log(&self, site: &Site<'_>, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
         if self.admits(site.level, site.target) {
-            self.core.put(site, message, fields);
+            self.core.put_at_site(site, message, fields);
         }
+    }
+
+    /// What the macros do with a record that has passed the gate.
+    #[doc(hidden)]
+    pub fn put(
+        &self,
+        place: &'static Place,
+        level: Level,
+        message: fmt::Arguments<'_>,
+        fields: &dyn kv::Source,
+    ) {
+        self.core.put(place, level, message, fields);
+    }
+
+    /// As `put` for a text without fields.
+    #[doc(hidden)]
+    pub fn put_text(&self, place: &'static Place, level: Level, text: &str) {
+        self.core.put_text(place, level, text);
     }
 
     /// Returns when every record that was logged before is at the sinks, flushed; at once if a sink calls it.
@@ -309,49 +334,88 @@ impl fmt::Debug for Logger {
 }
 
 impl Core {
-    #[inline]
-    fn put(&self, site: &Site<'_>, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
+    fn put_text(&self, place: &'static Place, level: Level, text: &str) {
+        if !self.layout.takes_as_it_is(text) {
+            return self.put(place, level, format_args!("{text}"), &NO_FIELDS);
+        }
+        let put = |producer: &Producer| {
+            let header =
+                Header { level, has_fields: false, place: place.number(), thread: producer.number() };
+            self.accept(producer, header, text.as_bytes());
+        };
+        if Producer::with(put).is_none() {
+            self.put_late(&place.site(level), format_args!("{text}"), &NO_FIELDS);
+        }
+        self.settle(level);
+    }
+
+    fn put(&self, place: &'static Place, level: Level, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
+        let put = |producer: &Producer| {
+            let (place, thread) = (place.number(), producer.number());
+            producer.format(
+                |out| self.layout.write_rest(out, message, fields),
+                |text, has_fields| {
+                    self.accept(producer, Header { level, has_fields, place, thread }, text);
+                },
+            );
+        };
+        if Producer::with(put).is_none() {
+            self.put_late(&place.site(level), message, fields);
+        }
+        self.settle(level);
+    }
+
+    fn put_at_site(&self, site: &Site<'_>, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
         let put = |producer: &Producer| {
             producer.format(
-                |out| self.layout.write(out, site, producer.label(), message, fields),
-                |text| self.accept(producer, site.level, text),
+                |out| {
+                    self.layout.write_start(out, site, Thread::Numbered(producer.number()));
+                    self.layout.write_rest(out, message, fields)
+                },
+                |text, has_fields| self.accept(producer, Header::of_whole(site.level, has_fields), text),
             );
         };
         if Producer::with(put).is_none() {
             self.put_late(site, message, fields);
         }
-        if site.level == Level::Fatal {
-            self.shared.exchange.flush();
-        }
+        self.settle(site.level);
     }
 
     /// For a thread that has taken its thread-locals down: a destructor logs.
     #[cold]
     fn put_late(&self, site: &Site<'_>, message: fmt::Arguments<'_>, fields: &dyn kv::Source) {
         let mut text = Vec::new();
-        self.layout.write(&mut text, site, "t?", message, fields);
-        self.accept_common(self.lock_common(), site.level, &text);
+        self.layout.write_start(&mut text, site, Thread::Ending);
+        let has_fields = self.layout.write_rest(&mut text, message, fields);
+        self.accept_common(self.lock_common(), Header::of_whole(site.level, has_fields), &text);
     }
 
     #[inline]
-    fn accept(&self, producer: &Producer, level: Level, text: &[u8]) {
+    fn settle(&self, level: Level) {
+        if level == Level::Fatal {
+            self.shared.exchange.flush();
+        }
+    }
+
+    #[inline]
+    fn accept(&self, producer: &Producer, header: Header, text: &[u8]) {
         match self.mode {
-            Mode::PerThread => self.accept_own(producer, level, text),
+            Mode::PerThread => self.accept_own(producer, header, text),
             Mode::Shared => match self.common.try_lock() {
                 // Whoever has the lock may wait for the worker, so the worker does not wait for the lock.
                 Err(TryLockError::WouldBlock) if self.shared.exchange.is_worker() => {
-                    self.accept_own(producer, level, text);
+                    self.accept_own(producer, header, text);
                 }
-                Err(TryLockError::WouldBlock) => self.accept_common(self.lock_common(), level, text),
-                Ok(common) => self.accept_common(common, level, text),
-                Err(TryLockError::Poisoned(error)) => self.accept_common(error.into_inner(), level, text),
+                Err(TryLockError::WouldBlock) => self.accept_common(self.lock_common(), header, text),
+                Ok(common) => self.accept_common(common, header, text),
+                Err(TryLockError::Poisoned(error)) => self.accept_common(error.into_inner(), header, text),
             },
         }
     }
 
     #[inline]
-    fn accept_own(&self, producer: &Producer, level: Level, text: &[u8]) {
-        if producer.with_pair(self.id, &self.shared, |pair| self.append(pair, level, text)).is_none() {
+    fn accept_own(&self, producer: &Producer, header: Header, text: &[u8]) {
+        if producer.with_pair(self.id, &self.shared, |pair| self.append(pair, header, text)).is_none() {
             self.reject();
         }
     }
@@ -360,19 +424,20 @@ impl Core {
         self.common.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accept_common(&self, mut common: MutexGuard<'_, Option<Arc<Pair>>>, level: Level, text: &[u8]) {
+    fn accept_common(&self, mut common: MutexGuard<'_, Option<Arc<Pair>>>, header: Header, text: &[u8]) {
         if common.is_none() {
             *common = self.shared.exchange.join();
         }
         match &*common {
-            Some(pair) => self.append(pair, level, text),
+            Some(pair) => self.append(pair, header, text),
             None => self.reject(),
         }
     }
 
     #[inline]
-    fn append(&self, pair: &Pair, level: Level, text: &[u8]) {
-        let record = Record::new(level as u32, self.source.stamp(), text);
+    fn append(&self, pair: &Pair, header: Header, text: &[u8]) {
+        let record = header.record(self.source.stamp(), text);
+        ticks::claim(pair.ahead(CLAIMED_AHEAD, &record));
         match pair.append(record) {
             Append::Done => (),
             Append::Wake => self.shared.exchange.ring(),

@@ -27,7 +27,7 @@ pub(crate) struct Pair {
     spill: Mutex<Vec<Box<[u64]>>>,
 }
 
-/// A record on its way into a half: two words that only the worker's decoder understands, and text. The first word's
+/// A record on its way into a half: three words that only the worker's decoder understands, and text. The first word's
 /// lower half is the text's length in bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Record<'a> {
@@ -36,13 +36,20 @@ pub(crate) struct Record<'a> {
 }
 
 /// The words before a record's text.
-pub(crate) const HEAD_WORDS: usize = 2;
+pub(crate) const HEAD_WORDS: usize = 3;
 
 impl<'a> Record<'a> {
     /// `tag` goes into the upper half of the first word. Text beyond 4 GiB is cut.
     pub(crate) fn new(tag: u32, stamp: u64, text: &'a [u8]) -> Record<'a> {
         let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        Record { head: [u64::from(tag) << 32 | u64::from(len), stamp], text: &text[..len as usize] }
+        Record { head: [u64::from(tag) << 32 | u64::from(len), stamp, 0], text: &text[..len as usize] }
+    }
+
+    /// The same with a third word.
+    #[inline]
+    pub(crate) fn of(mut self, origin: u64) -> Record<'a> {
+        self.head[2] = origin;
+        self
     }
 
     /// The words that a record with this first word takes.
@@ -237,6 +244,16 @@ impl Pair {
                 swapped |= self.change(state, state.swapped());
             }
         }
+    }
+
+    /// As many words as the record takes, `by` words behind the last one: where a later record will go unless the halves
+    /// change places before. Only a hint; the caller reads and writes nothing there.
+    #[inline]
+    pub(crate) fn ahead(&self, by: usize, record: &Record<'_>) -> &[Word] {
+        let state = self.load();
+        let half = &self.halves[state.active()];
+        let from = (state.len() + by).min(half.len());
+        &half[from..(from + record.words()).min(half.len())]
     }
 
     /// Whether records wait in the spill.

@@ -1,8 +1,8 @@
-//! One thread's side: its label, its scratch, and its pair for each logger it has written to.
+//! One thread's side: its number, its scratch, and its pair for each logger it has written to.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::pair::Pair;
 use crate::worker::Shared;
@@ -13,8 +13,8 @@ thread_local! {
 
 /// What a thread keeps for logging.
 pub(crate) struct Producer {
-    /// `t` and the thread's number.
-    label: String,
+    /// The thread's number.
+    number: u32,
     /// Taken while a record is formatted, so that a `Display` that logs gets another one.
     scratch: Cell<Vec<u8>>,
     joined: RefCell<Vec<Joined>>,
@@ -32,9 +32,9 @@ const KEPT_SCRATCH: usize = 64 * 1024;
 
 impl Producer {
     fn new() -> Producer {
-        static THREADS: AtomicU64 = AtomicU64::new(1);
+        static THREADS: AtomicU32 = AtomicU32::new(1);
         Producer {
-            label: format!("t{}", THREADS.fetch_add(1, Ordering::Relaxed)),
+            number: THREADS.fetch_add(1, Ordering::Relaxed),
             scratch: Cell::new(Vec::new()),
             joined: RefCell::new(Vec::new()),
         }
@@ -47,17 +47,21 @@ impl Producer {
     }
 
     #[inline]
-    pub(crate) fn label(&self) -> &str {
-        &self.label
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
-    /// Formats with `write`, then hands the bytes to `act`.
+    /// Formats with `write`, then hands the bytes, and what `write` says of them, to `act`.
     #[inline]
-    pub(crate) fn format<R>(&self, write: impl FnOnce(&mut Vec<u8>), act: impl FnOnce(&[u8]) -> R) -> R {
+    pub(crate) fn format<T, R>(
+        &self,
+        write: impl FnOnce(&mut Vec<u8>) -> T,
+        act: impl FnOnce(&[u8], T) -> R,
+    ) -> R {
         let mut scratch = self.scratch.take();
         scratch.clear();
-        write(&mut scratch);
-        let outcome = act(&scratch);
+        let about = write(&mut scratch);
+        let outcome = act(&scratch, about);
         if scratch.capacity() > KEPT_SCRATCH {
             scratch.clear();
             scratch.shrink_to(KEPT_SCRATCH);

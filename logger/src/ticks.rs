@@ -1,4 +1,5 @@
-//! The processor's time stamp counter: the cheapest clock there is, and the only file of this crate with unsafe code.
+//! Two instructions of the processor, in the only file of this crate with unsafe code: its time stamp counter, the cheapest
+//! clock there is, and the prefetch of memory that will be written.
 #![allow(unsafe_code)]
 
 /// Whether the kernel itself keeps time by this counter: it runs evenly, at one rate, the same on all cores.
@@ -28,3 +29,22 @@ pub(crate) fn is_steady() -> bool {
 pub(crate) fn now() -> u64 {
     0
 }
+
+/// Asks for the cache lines of these words, to write to them soon. Words of ranges that follow each other are asked for
+/// once a line.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+pub(crate) fn claim<T>(words: &[T]) {
+    const LINE: usize = 64;
+    for word in words.iter().step_by(LINE / size_of::<T>().clamp(1, LINE)) {
+        // SAFETY: PREFETCHW changes neither memory nor flags, and does not fault, whatever the address; processors
+        // without it take its encoding for a no-op.
+        unsafe {
+            std::arch::asm!("prefetchw [{}]", in(reg) word, options(nostack, preserves_flags, readonly));
+        }
+    }
+}
+
+/// Other processors fetch them when they are written.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+pub(crate) fn claim<T>(_words: &[T]) {}

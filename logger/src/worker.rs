@@ -7,12 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::NO_FIELDS;
 use crate::clock::{Source, Timeline};
 use crate::exchange::{Exchange, Task};
-use crate::format::{Layout, Offset, Site, Stamper};
+use crate::format::{Layout, Offset, Site, Stamper, Thread};
+use crate::header::Header;
 use crate::level::Level;
-use crate::pair::{Batch, HEAD_WORDS, Record, Word};
+use crate::pair::{Batch, HEAD_WORDS, Record};
+use crate::round::{ReadWord, Round};
 use crate::sink::{Durability, Lines, Sink, Span};
+use crate::starts::Starts;
 
 /// What a logger's handles and its worker share beside the exchange.
 pub(crate) struct Shared {
@@ -51,7 +55,8 @@ pub(crate) struct Worker {
     pub(crate) layout: Layout,
     pub(crate) timeline: Timeline,
     pub(crate) source: Source,
-    pub(crate) stamper: Stamper,
+    stamper: Stamper,
+    starts: Starts,
     pub(crate) give_up_after: Duration,
     round: Round,
     /// Bytes of the current round that are with the sinks already.
@@ -59,28 +64,14 @@ pub(crate) struct Worker {
     nap: Nap,
 }
 
-/// What one round found: lines and where each stands.
-#[derive(Default)]
-struct Round {
-    text: Vec<u8>,
-    spans: Vec<Span>,
-    /// The pair that the last line came from, and whether lines came from several.
-    last_pair: Option<usize>,
-    is_mixed: bool,
-    /// In the order of time stamps, if they came from several pairs; or what a picky sink gets.
-    sorted: Vec<u8>,
-    sorted_spans: Vec<Span>,
-}
-
-/// After the last record the worker looks again at these intervals, doubling, before it sleeps for good.
-const FIRST_NAP: Duration = Duration::from_micros(50);
+/// After the last record the worker looks again at these intervals, doubling, before it sleeps for good. Each look that
+/// finds something takes cache lines from the callers' cores; a full half wakes the worker at once in any case.
+const FIRST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP: Duration = Duration::from_millis(4);
 /// How long it lingers in all.
 const LINGER: Duration = Duration::from_millis(40);
 /// A round this large is written before other pairs are looked at.
 const MAX_ROUND: usize = 1024 * 1024;
-/// Room that a round keeps.
-const KEPT_CAPACITY: usize = 512 * 1024;
 /// A round with this many bytes means that producers are busy: no nap.
 const BUSY: usize = 16 * 1024;
 const FIRST_RETRY: Duration = Duration::from_millis(10);
@@ -106,6 +97,7 @@ impl Worker {
             timeline: Timeline::new(source),
             source,
             stamper: Stamper::new(offset),
+            starts: Starts::new(),
             give_up_after,
             round: Round::default(),
             written: 0,
@@ -120,22 +112,21 @@ impl Worker {
     }
 
     fn decode<W: ReadWord>(&mut self, pair: usize, mut words: &[W]) {
-        if self.round.spans.is_empty() {
+        if self.round.bytes() == 0 {
             self.timeline.follow();
         }
         let round = &mut self.round;
-        round.is_mixed |= round.last_pair.is_some_and(|last| last != pair);
-        round.last_pair = Some(pair);
-        while let [head, stamp, ..] = words {
+        round.begin_run(pair);
+        while let [head, stamp, origin, ..] = words {
             let (head, stamp) = (head.read(), stamp.read());
-            let len = Record::words_of(head).min(words.len());
-            let start = round.text.len();
-            round.text.extend_from_slice(self.layout.lead());
-            self.stamper.write(&mut round.text, self.timeline.micros(stamp));
-            copy_text(&mut round.text, &words[HEAD_WORDS..len], head as u32 as usize);
-            let level = Level::from_bits(head >> 32);
-            round.spans.push(Span { stamp, start, end: round.text.len(), level });
-            words = &words[len..];
+            let header = Header::read(head, origin.read());
+            let words_of = Record::words_of(head).min(words.len());
+            let at = self.timeline.micros(stamp);
+            let start = self.starts.of(header, at, self.layout, &mut self.stamper);
+            let end = self.layout.end(header.has_fields);
+            let place = round.text.push(start, &words[HEAD_WORDS..words_of], head as u32 as usize, end);
+            round.push(Span { stamp, start: place.start, end: place.end, level: header.level });
+            words = &words[words_of..];
         }
     }
 
@@ -143,14 +134,15 @@ impl Worker {
     fn say(&mut self, level: Level, message: std::fmt::Arguments<'_>) {
         let mut text = Vec::new();
         let site = Site { level, target: "logger", file: "", line: 0 };
-        self.layout.write(&mut text, &site, "worker", message, &None::<(&str, &str)>);
-        let record = Record::new(level as u32, self.source.stamp(), &text).to_words();
-        self.decode(usize::MAX, &record);
+        self.layout.write_start(&mut text, &site, Thread::Worker);
+        let has_fields = self.layout.write_rest(&mut text, message, &NO_FIELDS);
+        let header = Header::of_whole(level, has_fields);
+        self.decode(usize::MAX, &header.record(self.source.stamp(), &text).to_words());
     }
 
     /// Writes the round to the sinks; how many bytes it was.
     fn emit(&mut self) -> usize {
-        let written = self.round.text.len();
+        let written = self.round.bytes();
         if written == 0 {
             return 0;
         }
@@ -295,7 +287,7 @@ impl Task for Worker {
                 self.decode(nth, words);
             }
         }
-        if self.round.text.len() >= MAX_ROUND {
+        if self.round.bytes() >= MAX_ROUND {
             self.written += self.emit();
         }
     }
@@ -328,78 +320,6 @@ impl Task for Worker {
         }
         is_awake
     }
-}
-
-impl Round {
-    /// Puts the lines of several pairs in the order of their time stamps; those of one pair keep theirs.
-    fn sort(&mut self) {
-        if !self.is_mixed || self.spans.is_sorted_by_key(|span| span.stamp) {
-            return;
-        }
-        self.spans.sort_by_key(|span| span.stamp);
-        self.sorted.clear();
-        self.sorted.reserve(self.text.len());
-        for span in &mut self.spans {
-            let start = self.sorted.len();
-            self.sorted.extend_from_slice(&self.text[span.start..span.end]);
-            (span.start, span.end) = (start, self.sorted.len());
-        }
-        std::mem::swap(&mut self.text, &mut self.sorted);
-    }
-
-    /// The lines of this level or a more urgent one.
-    fn lines_from(&mut self, least: Level) -> Lines<'_> {
-        if self.spans.iter().all(|span| span.level >= least) {
-            return Lines::new(&self.text, &self.spans);
-        }
-        self.sorted.clear();
-        self.sorted_spans.clear();
-        for span in self.spans.iter().filter(|span| span.level >= least) {
-            let start = self.sorted.len();
-            self.sorted.extend_from_slice(&self.text[span.start..span.end]);
-            self.sorted_spans.push(Span { start, end: self.sorted.len(), ..*span });
-        }
-        Lines::new(&self.sorted, &self.sorted_spans)
-    }
-
-    fn clear(&mut self) {
-        self.text.clear();
-        self.text.shrink_to(2 * KEPT_CAPACITY + MAX_ROUND);
-        self.sorted.clear();
-        self.sorted.shrink_to(2 * KEPT_CAPACITY + MAX_ROUND);
-        self.spans.clear();
-        self.sorted_spans.clear();
-        (self.last_pair, self.is_mixed) = (None, false);
-    }
-}
-
-/// A word of a half, or of a spilled record.
-trait ReadWord {
-    fn read(&self) -> u64;
-}
-
-impl ReadWord for Word {
-    #[inline]
-    fn read(&self) -> u64 {
-        self.load(Ordering::Relaxed)
-    }
-}
-
-impl ReadWord for u64 {
-    #[inline]
-    fn read(&self) -> u64 {
-        *self
-    }
-}
-
-#[inline]
-fn copy_text<W: ReadWord>(out: &mut Vec<u8>, words: &[W], len: usize) {
-    let start = out.len();
-    out.resize(start + words.len() * 8, 0);
-    for (bytes, word) in out[start..].chunks_exact_mut(8).zip(words) {
-        bytes.copy_from_slice(&word.read().to_ne_bytes());
-    }
-    out.truncate(start + len);
 }
 
 /// The pauses between rounds when little or nothing comes.

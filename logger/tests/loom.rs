@@ -94,7 +94,7 @@ use loom::thread;
 use crate::exchange::Exchange;
 use crate::faults::Fault;
 use crate::model::{Collector, Log, log, put, put_or_drop, put_or_grow};
-use crate::pair::{Append, Pair, Record};
+use crate::pair::{Append, HEAD_WORDS, Pair, Record};
 use crate::sync::{Arc, Ordering};
 
 fn explore(model: impl Fn() + Send + Sync + 'static) {
@@ -105,9 +105,9 @@ fn explore(model: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Halves of one record.
-const ONE: usize = 2;
+const ONE: usize = HEAD_WORDS;
 /// Halves of two.
-const TWO: usize = 4;
+const TWO: usize = 2 * HEAD_WORDS;
 
 fn worker(exchange: &Arc<Exchange>, log: &Log) -> thread::JoinHandle<()> {
     let (exchange, mut collector) = (exchange.clone(), Collector::new(log));

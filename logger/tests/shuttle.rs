@@ -54,7 +54,7 @@ use shuttle::thread;
 use crate::exchange::Exchange;
 use crate::faults::Fault;
 use crate::model::{Collector, log, put, put_or_drop, put_or_grow};
-use crate::pair::Pair;
+use crate::pair::{HEAD_WORDS, Pair};
 use crate::sync::{Arc, Ordering};
 
 const SCHEDULES: usize = 25_000;
@@ -117,27 +117,27 @@ fn traffic(put: fn(&Exchange, &Pair, u64) -> bool, half_words: usize, stops_earl
 
 #[test]
 fn shuttle_block() {
-    shuttle::check_random(|| traffic(put, 2, false), SCHEDULES);
+    shuttle::check_random(|| traffic(put, HEAD_WORDS, false), SCHEDULES);
 }
 
 #[test]
 fn shuttle_block_with_an_early_stop() {
-    shuttle::check_random(|| traffic(put, 4, true), SCHEDULES);
+    shuttle::check_random(|| traffic(put, 2 * HEAD_WORDS, true), SCHEDULES);
 }
 
 #[test]
 fn shuttle_grow() {
-    shuttle::check_random(|| traffic(put_or_grow, 2, true), SCHEDULES);
+    shuttle::check_random(|| traffic(put_or_grow, HEAD_WORDS, true), SCHEDULES);
 }
 
 #[test]
 fn shuttle_drop() {
-    shuttle::check_random(|| traffic(put_or_drop, 2, true), SCHEDULES);
+    shuttle::check_random(|| traffic(put_or_drop, HEAD_WORDS, true), SCHEDULES);
 }
 
 #[test]
 fn shuttle_block_with_few_preemptions() {
-    shuttle::check_pct(|| traffic(put, 2, true), SCHEDULES / 10, 3);
+    shuttle::check_pct(|| traffic(put, HEAD_WORDS, true), SCHEDULES / 10, 3);
 }
 
 #[test]
