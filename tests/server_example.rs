@@ -1,4 +1,5 @@
 //! The example server, run as a user runs it.
+#![allow(clippy::unwrap_used, reason = "a failure is a panic here")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
