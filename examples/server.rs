@@ -11,8 +11,8 @@
 //! gives, on the console and in the file,
 //!
 //! ```text
-//! 2026-09-12T14:03:55.123456Z INFO  [client] [t1] examples/server.rs:146 hello peer="127.0.0.1:51344"
-//! 2026-09-12T14:03:56.234567Z ERROR [client] [t1] examples/server.rs:146 disk gone peer="127.0.0.1:51344"
+//! 2026-09-12T14:03:55.123456Z INFO  [client] [t1] examples/server.rs:152 hello peer="127.0.0.1:51344"
+//! 2026-09-12T14:03:56.234567Z ERROR [client] [t1] examples/server.rs:152 disk gone peer="127.0.0.1:51344"
 //! ```
 //!
 //! A level word at the beginning of a line sets the record's level; without one it is INFO. A line ends with LF or CR LF.
@@ -22,7 +22,6 @@
 
 use std::cell::RefCell;
 use std::error::Error;
-use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,7 +29,7 @@ use std::rc::Rc;
 
 use clap::Parser;
 use logger::sink::{Console, File};
-use logger::{Durability, Level, Logger, log, warn};
+use logger::{Bytes, Durability, Level, Logger, log, warn};
 use reactor::evbuffer::Eol;
 use reactor::{Address, BevOptions, Bufferevent, Direction, Evbuffer, Event, EventBase, Listener};
 
@@ -150,7 +149,7 @@ fn log_pieces(line: &[u8], peer: &str) {
 
 fn log_line(line: &[u8], peer: &str) {
     let (level, text) = split_level(line);
-    log!(target: "client", level, peer = peer; "{}", Text(text));
+    log!(target: "client", level, peer = peer; "{}", Bytes(text));
 }
 
 /// The level word at the beginning, if there is one, and the rest.
@@ -160,20 +159,5 @@ fn split_level(line: &[u8]) -> (Level, &[u8]) {
     match level {
         Some(level) => (level, line[word.len()..].trim_ascii_start()),
         None => (Level::Info, line),
-    }
-}
-
-/// Bytes as text; the ones that are none as `\xNN`, so that nothing is lost.
-struct Text<'a>(&'a [u8]);
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            f.write_str(chunk.valid())?;
-            for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
-            }
-        }
-        Ok(())
     }
 }

@@ -42,6 +42,7 @@ mod starts;
 mod sync;
 mod ticks;
 mod worker;
+mod writer;
 
 pub use error::Error;
 pub use facade::{exit, flush_all, init};
@@ -54,6 +55,7 @@ pub use logger::{Builder, Logger, Mode, Overflow};
 pub use place::{NoText, Place, Single, Text};
 pub use registry::{default, get};
 pub use sink::{Durability, Sink};
+pub use writer::{Bytes, Writer};
 
 /// No key-values.
 #[doc(hidden)]
