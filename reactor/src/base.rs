@@ -691,7 +691,9 @@ impl EventBase {
             match ready {
                 Ready::Io(key, what) => {
                     let doubt = io.ready(key, what, |callback, hit| core.activate_ready(callback, hit));
-                    doubtful.extend(doubt.map(|fd| (key, what, fd)));
+                    if let Some(fd) = doubt {
+                        doubtful.push((key, what, fd));
+                    }
                 }
                 Ready::Signal(signal) => {
                     core.signals.borrow().ready(signal, |callback, times| core.signal(callback, times));

@@ -44,7 +44,8 @@ bitflags! {
         /// Block until at least one callback has run, finish what is active, return.
         #[doc(alias = "EVLOOP_ONCE")]
         const ONCE = 0x01;
-        /// Never block: run what is ready until nothing is active, return.
+        /// Never block: run what is ready until nothing is active, return. While something is ready at every poll, as
+        /// a level-triggered event on a writable socket is, that does not come; with `ONCE` it is one turn.
         #[doc(alias = "EVLOOP_NONBLOCK")]
         const NONBLOCK = 0x02;
         /// Go on waiting when no event is pending; a [`Notifier`](crate::Notifier) can still bring work.

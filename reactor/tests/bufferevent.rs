@@ -858,6 +858,17 @@ fn an_unknown_priority_is_refused_and_priorities_order_the_callbacks() {
 }
 
 #[test]
+fn a_socket_that_cannot_be_polled_leaves_the_old_one_in_its_place() {
+    each_mode(|mode| {
+        let f = fixture(mode);
+        f.bev.enable(READ).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        assert!(matches!(f.bev.replace_socket(Some(file.into())), Err(Error::Io { .. })));
+        f.send_and_see(b"still here");
+    });
+}
+
+#[test]
 fn a_priority_that_is_set_while_it_is_active_counts_from_the_next_turn() {
     let base = EventBase::builder().priorities(2).build().unwrap();
     let log = Log::default();

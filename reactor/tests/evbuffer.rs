@@ -102,6 +102,16 @@ static_assertions::assert_not_impl_any!(Evbuffer: Send, Sync);
 // Basic operations.
 
 #[test]
+fn room_that_no_memory_can_give_is_refused() {
+    let b = Evbuffer::new();
+    for n in [usize::MAX, isize::MAX as usize] {
+        assert!(matches!(b.reserve(n).map(|_| ()), Err(Error::TooLong)));
+        assert!(matches!(b.expand(n), Err(Error::TooLong)));
+    }
+    b.validate().unwrap();
+}
+
+#[test]
 fn buf_01_bytes_come_out_in_order_and_the_length_is_the_sum() {
     let b = Evbuffer::new();
     let mut model = Vec::new();

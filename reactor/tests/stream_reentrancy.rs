@@ -488,6 +488,28 @@ fn the_base_may_go_before_its_handles_or_in_their_captures() {
 
 /// Nobody holds a handle any more: the base does, and goes on calling.
 #[test]
+fn no_callback_runs_while_the_base_goes() {
+    struct Triggers(Bufferevent);
+    impl Drop for Triggers {
+        fn drop(&mut self) {
+            self.0.trigger(READ, TriggerOptions::IGNORE_WATERMARKS);
+            self.0.trigger_event(BevEvent::EOF, TriggerOptions::empty());
+        }
+    }
+    each_mode(|mode| {
+        let Fixture { base, bev, peer: _peer, log } = fixture(mode);
+        let held = Triggers(bev);
+        base.once(None, move |_| drop(held)).unwrap();
+        let bev = Bufferevent::unconnected(&base, mode.options).unwrap();
+        log.watch(&bev);
+        let held = Triggers(bev);
+        let _event = reactor::Event::timer(&base, move |_, _| assert!(held.0.is_freed())).unwrap();
+        drop(base);
+        assert_eq!(log.len(), 0);
+    });
+}
+
+#[test]
 fn without_a_handle_it_goes_on() {
     each_mode(|mode| {
         let Fixture { base, bev, peer, log } = fixture(mode);

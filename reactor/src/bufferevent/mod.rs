@@ -412,21 +412,13 @@ impl Bufferevent {
     /// they were turned on again: one write callback follows if there is nothing to send.
     ///
     /// # Errors
-    /// [`Error::Io`] as [`socket`](Self::socket), with no socket then; [`Error::NotASocket`] for one end of a pair;
+    /// [`Error::Io`] as [`socket`](Self::socket); the one that it has stays then; [`Error::NotASocket`] for one end of a pair;
     /// [`Error::Freed`].
     #[doc(alias = "bufferevent_replacefd")]
     #[doc(alias = "bufferevent_setfd")]
     pub fn replace_socket(&self, socket: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
         self.state.check()?;
-        if self.state.socket().is_none() {
-            return Err(Error::NotASocket);
-        }
-        let old = socket::take(&self.state);
-        if let Some(socket) = socket {
-            socket::adopt(&self.state, socket)?;
-            self.state.enable(self.state.enabled.get());
-        }
-        Ok(old)
+        socket::replace(&self.state, socket)
     }
 
     /// The other end of a pair, until it is freed.

@@ -272,21 +272,45 @@ pub(super) fn take(state: &State) -> Option<OwnedFd> {
 
 /// Gives a connected socket to a bufferevent that has none.
 pub(super) fn adopt(state: &Rc<State>, fd: OwnedFd) -> Result<()> {
-    ioctl_fionbio(&fd, true).map_err(|errno| Error::io("make a socket non-blocking")(errno.into()))?;
-    install(state, fd, Phase::Connected)
+    let open = open(state, fd)?;
+    install(state, open, Phase::Connected);
+    Ok(())
 }
 
-fn install(state: &Rc<State>, fd: OwnedFd, phase: Phase) -> Result<()> {
-    let Some(socket) = state.socket() else { return Err(Error::NotASocket) };
+/// Gives a connected socket, or none, in place of the one that it has. On failure that one stays.
+pub(super) fn replace(state: &Rc<State>, fd: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+    if state.socket().is_none() {
+        return Err(Error::NotASocket);
+    }
+    let new = fd.map(|fd| open(state, fd)).transpose()?;
+    let old = take(state);
+    if let Some(new) = new {
+        install(state, new, Phase::Connected);
+        state.enable(state.enabled.get());
+    }
+    Ok(old)
+}
+
+fn open(state: &Rc<State>, fd: OwnedFd) -> Result<Open> {
+    ioctl_fionbio(&fd, true).map_err(|errno| Error::io("make a socket non-blocking")(errno.into()))?;
+    poll(state, fd)
+}
+
+/// Has the base poll a non-blocking socket.
+fn poll(state: &Rc<State>, fd: OwnedFd) -> Result<Open> {
     let key = state.base().add_stream(fd.as_fd(), state.clone())?;
-    *socket.open.borrow_mut() = Some(Open { fd: Rc::new(fd), key });
+    Ok(Open { fd: Rc::new(fd), key })
+}
+
+fn install(state: &State, open: Open, phase: Phase) {
+    let Some(socket) = state.socket() else { return };
+    socket.open.replace(Some(open));
     socket.phase.set(phase);
     state.freeze();
     // What the last socket did does not count against this one.
     state.transferred(Direction::READ);
     state.transferred(Direction::WRITE);
     state.attend();
-    Ok(())
 }
 
 pub(super) fn connect(state: &Rc<State>, address: &Address) -> Result<()> {
@@ -296,8 +320,10 @@ pub(super) fn connect(state: &Rc<State>, address: &Address) -> Result<()> {
     let refused = |errno: Errno| Error::Connect { address: address.to_string(), source: errno.into() };
     match begin(address) {
         Ok(fd) => {
+            let open = poll(state, fd)?;
             socket.connecting_to.replace(Some(address.clone()));
-            install(state, fd, Phase::Connecting)
+            install(state, open, Phase::Connecting);
+            Ok(())
         }
         Err(errno @ Errno::CONNREFUSED) => {
             state.disable(Direction::all());

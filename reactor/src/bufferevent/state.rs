@@ -209,7 +209,8 @@ impl State {
     }
 
     fn call_or_defer(&self, direction: Direction, options: TriggerOptions) {
-        if !self.slot(direction).is_set() {
+        // While the base goes, what is not freed yet is quiet already.
+        if !self.slot(direction).is_set() || self.base.check().is_err() {
             return;
         }
         if self.is_deferring(options) {
@@ -222,7 +223,7 @@ impl State {
 
     /// Calls the event callback, or has it done by the loop.
     pub(super) fn event(&self, what: BevEvent, options: TriggerOptions) {
-        if !self.on_event.is_set() {
+        if !self.on_event.is_set() || self.base.check().is_err() {
             return;
         }
         if self.is_deferring(options) {

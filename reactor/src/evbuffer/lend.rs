@@ -208,11 +208,12 @@ impl Evbuffer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Frozen`] if the back is frozen, [`Error::Lent`].
+    /// [`Error::Frozen`] if the back is frozen; [`Error::TooLong`] if no memory can be that large; [`Error::Lent`].
     #[doc(alias = "evbuffer_reserve_space")]
     #[inline]
     pub fn reserve(&self, n: usize) -> Result<Reservation<'_>> {
         self.check_thawed(End::Back)?;
+        check_room(n)?;
         let mut chain = self.chain_mut()?;
         let fresh = match chain.tail_with_room(n) {
             Some(_) => None,
@@ -225,10 +226,17 @@ impl Evbuffer {
     /// and a frozen back does not prevent it.
     ///
     /// # Errors
-    /// [`Error::Lent`].
+    /// [`Error::TooLong`] if no memory can be that large; [`Error::Lent`].
     #[doc(alias = "evbuffer_expand")]
     pub fn expand(&self, n: usize) -> Result<()> {
+        check_room(n)?;
         self.chain_mut()?.expand(n);
         Ok(())
     }
+}
+
+/// Refuses what the allocator panics on. A block is up to twice as long as it is asked for.
+#[inline]
+fn check_room(n: usize) -> Result<()> {
+    if n <= isize::MAX as usize / 2 { Ok(()) } else { Err(Error::TooLong) }
 }
