@@ -1,0 +1,57 @@
+//! What can go wrong in this crate.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a call was refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// This text names no level.
+    #[error("{text:?} is no level: write trace, debug, info, warn, error or fatal")]
+    Level {
+        /// What was given.
+        text: String,
+    },
+    /// This text is no list of target levels.
+    #[error("{text:?} is no target level: write target=level, or a level alone, with commas between")]
+    Filter {
+        /// The part that was not understood.
+        text: String,
+    },
+    /// A buffer's size is out of bounds.
+    #[error("a half of {bytes} bytes is not possible: give it {least} to {most}")]
+    HalfSize {
+        /// What was given.
+        bytes: usize,
+        /// The least.
+        least: usize,
+        /// The most.
+        most: usize,
+    },
+    /// A logger of this name exists.
+    #[error("there is a logger named {name:?} already: take another name, or shut that one down first")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// `log` has a logger already.
+    #[error("the log facade has a logger already: call logger::init once")]
+    FacadeTaken,
+    /// The worker's thread could not be started.
+    #[error("cannot start the worker of logger {name:?}: {source}")]
+    Spawn {
+        /// The logger's name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file could not be opened, or its folder not made.
+    #[error("cannot open the log file {path:?}: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,244 @@
+//! Where producers and the worker meet: the pairs, the bell, the requests to flush and to stop, and the worker's loop as
+//! far as it knows no time.
+
+use crate::pair::{Append, Batch, Pair};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Condvar, Mutex, Ordering, Thread, current, lock, park, wait};
+
+/// What one logger's producers and worker share.
+pub(crate) struct Exchange {
+    pairs: Mutex<Pairs>,
+    worker: Mutex<Option<Thread>>,
+    /// Flushes that were asked for.
+    wanted: AtomicU64,
+    /// Flushes that are done; `u64::MAX` once the worker is gone.
+    done: Mutex<u64>,
+    is_done: Condvar,
+    is_stopping: AtomicBool,
+    /// Records that their producers dropped since the last report of them.
+    dropped: AtomicU64,
+    half_words: usize,
+}
+
+struct Pairs {
+    used: Vec<Arc<Pair>>,
+    /// Of threads that are gone.
+    spare: Vec<Arc<Pair>>,
+    /// The worker is gone, or on its last round.
+    is_closed: bool,
+}
+
+/// Pairs of ended threads that are kept for new ones.
+const MAX_SPARE: usize = 8;
+
+/// What the worker does with records; the order of it all is the exchange's.
+pub(crate) trait Task {
+    /// Takes records of the `nth` pair. Their place is free again when this returns.
+    fn take(&mut self, nth: usize, batch: Batch<'_>);
+
+    /// Writes what was taken. This many records were dropped since the last call.
+    fn write(&mut self, dropped: u64);
+
+    /// Flushes what was written.
+    fn flush(&mut self);
+
+    /// Waits a moment for more, at most until the bell rings; false, without a wait, when it is time to sleep.
+    fn linger(&mut self) -> bool;
+}
+
+impl Exchange {
+    pub(crate) fn new(half_words: usize) -> Exchange {
+        Exchange {
+            pairs: Mutex::new(Pairs { used: Vec::new(), spare: Vec::new(), is_closed: false }),
+            worker: Mutex::new(None),
+            wanted: AtomicU64::new(0),
+            done: Mutex::new(0),
+            is_done: Condvar::new(),
+            is_stopping: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+            half_words,
+        }
+    }
+
+    /// A pair for a new producer; `None` once the worker is gone. The worker looks at it before it sleeps again, and
+    /// is woken if it sleeps now.
+    pub(crate) fn join(&self) -> Option<Arc<Pair>> {
+        let pair = {
+            let mut pairs = lock(&self.pairs);
+            if pairs.is_closed {
+                return None;
+            }
+            // A pair that an ended thread left is taken over even before the worker has emptied it: threads that come
+            // and go need as many pairs as there are at a time, however long the worker is held up.
+            match pairs.used.iter().find(|pair| pair.reopen()) {
+                Some(pair) => pair.clone(),
+                None => {
+                    let pair = pairs.spare.pop().unwrap_or_else(|| Arc::new(Pair::new(self.half_words)));
+                    pair.reopen();
+                    pairs.used.push(pair.clone());
+                    pair
+                }
+            }
+        };
+        self.ring();
+        Some(pair)
+    }
+
+    /// Wakes the worker, or keeps it from sleeping once.
+    pub(crate) fn ring(&self) {
+        if let Some(worker) = lock(&self.worker).as_ref() {
+            worker.unpark();
+        }
+    }
+
+    /// Whether the caller is the worker: a sink logs, flushes or drops the last handle. The worker must not wait for
+    /// itself.
+    pub(crate) fn is_worker(&self) -> bool {
+        lock(&self.worker).as_ref().is_some_and(|worker| worker.id() == current().id())
+    }
+
+    /// Returns when everything that was published before is at the sinks, or the worker is gone. At once on the
+    /// worker itself.
+    pub(crate) fn flush(&self) {
+        if self.is_worker() {
+            return;
+        }
+        let ticket = self.wanted.fetch_add(1, Ordering::AcqRel) + 1;
+        self.ring();
+        let mut done = lock(&self.done);
+        while *done < ticket {
+            done = wait(&self.is_done, done);
+        }
+    }
+
+    /// Counts a record that a pair had no room for. `Stopped` if the worker will not report it any more.
+    pub(crate) fn drop_one(&self, pair: &Pair) -> Append {
+        // The first one since a report rings: the worker may have emptied the pair meanwhile, and be about to sleep.
+        if self.dropped.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.ring();
+        }
+        // The worker stops the pair before it takes the count for the last time. If that came before our addition, the
+        // addition has read from it, and the pair is seen stopped; then what is not reported is taken back.
+        let take_back = |dropped: u64| dropped.checked_sub(1);
+        if pair.is_stopped()
+            && self.dropped.fetch_update(Ordering::AcqRel, Ordering::Acquire, take_back).is_ok()
+        {
+            return Append::Stopped;
+        }
+        Append::Done
+    }
+
+    /// Tells the worker to drain everything and to end.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Ends all traffic: no producer publishes any more, those that wait for room are woken, and flushes return. What
+    /// is in the pairs stays there.
+    pub(crate) fn leave(&self) {
+        self.close();
+        self.report(u64::MAX);
+    }
+}
+
+/// The worker's side.
+impl Exchange {
+    /// The worker's life: returns after [`stop`](Self::stop), when everything that was published is written and flushed.
+    pub(crate) fn work(&self, task: &mut impl Task) {
+        // However the worker ends, nobody waits for it any more.
+        let _leave = Leave(self);
+        *lock(&self.worker) = Some(current());
+        let mut pairs = Vec::new();
+        let mut flushed = 0;
+        loop {
+            // Read before the round: what was asked for before it is done by it.
+            let wanted = self.wanted.load(Ordering::Acquire);
+            let is_stopping = self.is_stopping();
+            if is_stopping {
+                // Producers are not waited for: one that never pauses would keep the worker alive for ever.
+                self.close();
+            }
+            self.drain(&mut pairs, task);
+            task.write(self.dropped.swap(0, Ordering::AcqRel));
+            if is_stopping {
+                task.flush();
+                return;
+            }
+            if wanted > flushed {
+                task.flush();
+                flushed = wanted;
+                self.report(wanted);
+            }
+            if !task.linger() {
+                task.flush();
+                self.sleep(&mut pairs, flushed);
+            }
+        }
+    }
+
+    fn drain(&self, pairs: &mut Vec<Arc<Pair>>, task: &mut impl Task) {
+        self.collect(pairs);
+        for (nth, pair) in pairs.iter().enumerate() {
+            pair.drain(|batch| task.take(nth, batch));
+        }
+        pairs.clear();
+    }
+
+    /// The pairs in use; those of ended threads are put aside.
+    fn collect(&self, into: &mut Vec<Arc<Pair>>) {
+        into.clear();
+        let mut pairs = lock(&self.pairs);
+        let Pairs { used, spare, .. } = &mut *pairs;
+        used.retain(|pair| {
+            let keeps = !pair.is_finished();
+            if !keeps && spare.len() < MAX_SPARE {
+                spare.push(pair.clone());
+            }
+            keeps
+        });
+        into.extend(used.iter().cloned());
+    }
+
+    /// Sleeps until somebody rings, unless there is something to do already. Whatever is asked for is noted first and
+    /// rung for after, so a ring that something else on this thread has swallowed is seen here.
+    fn sleep(&self, pairs: &mut Vec<Arc<Pair>>, flushed: u64) {
+        self.collect(pairs);
+        if pairs.iter().all(|pair| pair.note_sleep())
+            && self.wanted.load(Ordering::Acquire) == flushed
+            && self.dropped.load(Ordering::Acquire) == 0
+            && !self.is_stopping()
+        {
+            park();
+        }
+        pairs.iter().for_each(|pair| pair.note_awake());
+        pairs.clear();
+    }
+
+    /// Reports that flushes are done.
+    fn report(&self, flushes: u64) {
+        let mut done = lock(&self.done);
+        if *done < flushes {
+            *done = flushes;
+            self.is_done.notify_all();
+        }
+    }
+
+    /// Ends the traffic of every pair.
+    fn close(&self) {
+        let mut pairs = lock(&self.pairs);
+        pairs.is_closed = true;
+        pairs.used.iter().for_each(|pair| pair.stop());
+    }
+}
+
+struct Leave<'a>(&'a Exchange);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}

@@ -1,0 +1,350 @@
+//! The worker: swaps what was produced to its side, puts it in order, and writes it to the sinks.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::NO_FIELDS;
+use crate::clock::{Source, Timeline};
+use crate::exchange::{Exchange, Task};
+use crate::format::{Layout, Offset, Site, Stamper, Thread};
+use crate::header::Header;
+use crate::level::Level;
+use crate::pair::{Batch, HEAD_WORDS, Record};
+use crate::round::{ReadWord, Round};
+use crate::sink::{Durability, Lines, Sink, Span};
+use crate::starts::Starts;
+
+/// What a logger's handles and its worker share beside the exchange.
+pub(crate) struct Shared {
+    pub(crate) exchange: Exchange,
+    /// Bytes in spills.
+    pub(crate) spilled: AtomicUsize,
+    /// Sinks are to open their files anew.
+    pub(crate) reopens: AtomicBool,
+    /// The process ends: a sink that fails is not waited for longer than at shutdown.
+    pub(crate) is_ending: AtomicBool,
+}
+
+impl Shared {
+    /// Flushes, as the last thing before the process ends: a sink that fails is given up as at shutdown.
+    pub(crate) fn flush_at_end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.exchange.flush();
+    }
+}
+
+/// One sink and how it is served.
+pub(crate) struct Output {
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) level: Level,
+    pub(crate) durability: Durability,
+    /// Panicked, and not called again.
+    pub(crate) is_broken: bool,
+    /// Has lines that were not flushed.
+    pub(crate) is_dirty: bool,
+}
+
+pub(crate) struct Worker {
+    pub(crate) name: String,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) layout: Layout,
+    pub(crate) timeline: Timeline,
+    pub(crate) source: Source,
+    stamper: Stamper,
+    starts: Starts,
+    pub(crate) give_up_after: Duration,
+    round: Round,
+    /// Bytes of the current round that are with the sinks already.
+    written: usize,
+    nap: Nap,
+}
+
+/// After the last record the worker looks again at these intervals, doubling, before it sleeps for good. Each look that
+/// finds something takes cache lines from the callers' cores; a full half wakes the worker at once in any case.
+const FIRST_NAP: Duration = Duration::from_millis(1);
+const LONGEST_NAP: Duration = Duration::from_millis(4);
+/// How long it lingers in all.
+const LINGER: Duration = Duration::from_millis(40);
+/// A round this large is written before other pairs are looked at.
+const MAX_ROUND: usize = 1024 * 1024;
+/// A round with this many bytes means that producers are busy: no nap.
+const BUSY: usize = 16 * 1024;
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// The longest at the end.
+const LAST_RETRY: Duration = Duration::from_millis(100);
+
+impl Worker {
+    pub(crate) fn new(
+        name: String,
+        shared: Arc<Shared>,
+        outputs: Vec<Output>,
+        layout: Layout,
+        offset: Offset,
+        source: Source,
+        give_up_after: Duration,
+    ) -> Worker {
+        Worker {
+            name,
+            shared,
+            outputs,
+            layout,
+            timeline: Timeline::new(source),
+            source,
+            stamper: Stamper::new(offset),
+            starts: Starts::new(),
+            give_up_after,
+            round: Round::default(),
+            written: 0,
+            nap: Nap::new(),
+        }
+    }
+
+    /// The life of the worker's thread.
+    pub(crate) fn run(mut self) {
+        let shared = self.shared.clone();
+        shared.exchange.work(&mut self);
+    }
+
+    fn decode<W: ReadWord>(&mut self, pair: usize, mut words: &[W]) {
+        if self.round.bytes() == 0 {
+            self.timeline.follow();
+        }
+        let round = &mut self.round;
+        round.begin_run(pair);
+        while let [head, stamp, origin, ..] = words {
+            let (head, stamp) = (head.read(), stamp.read());
+            let header = Header::read(head, origin.read());
+            let words_of = Record::words_of(head).min(words.len());
+            let at = self.timeline.micros(stamp);
+            let start = self.starts.of(header, at, self.layout, &mut self.stamper);
+            let end = self.layout.end(header.has_fields);
+            let place = round.text.push(start, &words[HEAD_WORDS..words_of], head as u32 as usize, end);
+            round.push(Span { stamp, start: place.start, end: place.end, level: header.level });
+            words = &words[words_of..];
+        }
+    }
+
+    /// A record of the logger itself.
+    fn say(&mut self, level: Level, message: std::fmt::Arguments<'_>) {
+        let mut text = Vec::new();
+        let site = Site { level, target: "logger", file: "", line: 0 };
+        self.layout.write_start(&mut text, &site, Thread::Worker);
+        let has_fields = self.layout.write_rest(&mut text, message, &NO_FIELDS);
+        let header = Header::of_whole(level, has_fields);
+        self.decode(usize::MAX, &header.record(self.source.stamp(), &text).to_words());
+    }
+
+    /// Writes the round to the sinks; how many bytes it was.
+    fn emit(&mut self) -> usize {
+        let written = self.round.bytes();
+        if written == 0 {
+            return 0;
+        }
+        let mut round = std::mem::take(&mut self.round);
+        round.sort();
+        for nth in 0..self.outputs.len() {
+            let least = self.outputs[nth].level;
+            let lines = round.lines_from(least);
+            if !lines.is_empty() {
+                self.offer(nth, &lines);
+            }
+        }
+        round.clear();
+        self.round = round;
+        written
+    }
+
+    fn offer(&mut self, nth: usize, lines: &Lines<'_>) {
+        let output = &mut self.outputs[nth];
+        output.is_dirty = true;
+        let durability = output.durability;
+        self.serve(nth, |sink| sink.write(lines));
+        match durability {
+            Durability::Buffered => (),
+            Durability::Flush => self.flush_one(nth, Durability::Flush),
+            Durability::Sync => self.flush_one(nth, Durability::Sync),
+        }
+    }
+
+    fn flush_one(&mut self, nth: usize, durability: Durability) {
+        if !self.outputs[nth].is_dirty {
+            return;
+        }
+        match durability {
+            Durability::Sync => self.serve(nth, |sink| sink.sync()),
+            Durability::Buffered | Durability::Flush => self.serve(nth, |sink| sink.flush()),
+        }
+        self.outputs[nth].is_dirty = false;
+    }
+
+    fn reopen(&mut self) {
+        for nth in 0..self.outputs.len() {
+            let outcome = self.call(nth, |sink| sink.reopen());
+            if let Err(error) = outcome {
+                self.complain(
+                    nth,
+                    format_args!("cannot reopen its file, and goes on with the old one: {error}"),
+                );
+            }
+        }
+    }
+
+    /// Calls a sink; if it fails, tries again with growing pauses until it recovers. Producers go on until their
+    /// buffers are full.
+    fn serve(&mut self, nth: usize, act: impl FnOnce(&mut dyn Sink) -> io::Result<()>) {
+        let Err(error) = self.call(nth, act) else { return };
+        self.complain(nth, format_args!("fails, its lines are kept and tried again: {error}"));
+        let syncs = self.outputs[nth].durability == Durability::Sync;
+        let mut pause = FIRST_RETRY;
+        let mut giving_up: Option<Instant> = None;
+        loop {
+            self.pause(pause, giving_up.is_some());
+            pause = (pause * 2).min(LONGEST_RETRY);
+            // The file may have been moved away to make room.
+            if self.shared.reopens.swap(false, Ordering::AcqRel) {
+                self.reopen();
+            }
+            let again = |sink: &mut dyn Sink| {
+                sink.retry()?;
+                if syncs { sink.sync() } else { sink.flush() }
+            };
+            match self.call(nth, again) {
+                Ok(()) => {
+                    if !self.outputs[nth].is_broken {
+                        self.complain(nth, format_args!("works again, nothing was lost"));
+                    }
+                    return;
+                }
+                Err(error) if self.is_last_call() => {
+                    let until = *giving_up.get_or_insert_with(|| Instant::now() + self.give_up_after);
+                    pause = pause.min(LAST_RETRY);
+                    if Instant::now() >= until {
+                        self.complain(
+                            nth,
+                            format_args!("still fails at the end, its last lines are lost: {error}"),
+                        );
+                        self.outputs[nth].is_broken = true;
+                        return;
+                    }
+                }
+                Err(_) => (),
+            }
+        }
+    }
+
+    /// Whether a sink that fails is soon given up.
+    fn is_last_call(&self) -> bool {
+        self.shared.exchange.is_stopping() || self.shared.is_ending.load(Ordering::Acquire)
+    }
+
+    /// Waits before a sink is tried again. Producers ring all the time: only a reopen, and the first word of the end,
+    /// cut the wait short.
+    fn pause(&self, pause: Duration, knows_end: bool) {
+        let start = Instant::now();
+        while let Some(left) = pause.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+            if self.shared.reopens.load(Ordering::Acquire) || (!knows_end && self.is_last_call()) {
+                return;
+            }
+            thread::park_timeout(left);
+        }
+    }
+
+    /// Calls a sink once. One that panics is not called again.
+    fn call(&mut self, nth: usize, act: impl FnOnce(&mut dyn Sink) -> io::Result<()>) -> io::Result<()> {
+        let output = &mut self.outputs[nth];
+        if output.is_broken {
+            return Ok(());
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| act(output.sink.as_mut())));
+        outcome.unwrap_or_else(|_| {
+            self.outputs[nth].is_broken = true;
+            self.complain(nth, format_args!("panicked and is not used any more"));
+            Ok(())
+        })
+    }
+
+    fn complain(&self, nth: usize, what: std::fmt::Arguments<'_>) {
+        // Nothing can be done about a stderr that fails.
+        let _ = io::Write::write_fmt(
+            &mut io::stderr(),
+            format_args!("logger {:?}: sink {} of {} {what}\n", self.name, nth + 1, self.outputs.len()),
+        );
+    }
+}
+
+impl Task for Worker {
+    fn take(&mut self, nth: usize, batch: Batch<'_>) {
+        match batch {
+            Batch::Half(words) => self.decode(nth, words),
+            Batch::Spilled(words) => {
+                self.shared.spilled.fetch_sub(size_of_val(words), Ordering::AcqRel);
+                self.decode(nth, words);
+            }
+        }
+        if self.round.bytes() >= MAX_ROUND {
+            self.written += self.emit();
+        }
+    }
+
+    fn write(&mut self, dropped: u64) {
+        if dropped > 0 {
+            self.say(Level::Warn, format_args!("{dropped} records were dropped: the buffer was full"));
+        }
+        self.written += self.emit();
+    }
+
+    /// Flushes every sink, or syncs those that ask for it.
+    fn flush(&mut self) {
+        for nth in 0..self.outputs.len() {
+            self.flush_one(nth, self.outputs[nth].durability);
+        }
+        if self.shared.reopens.swap(false, Ordering::AcqRel) {
+            self.reopen();
+        }
+    }
+
+    fn linger(&mut self) -> bool {
+        let written = std::mem::take(&mut self.written);
+        if written > 0 {
+            self.nap.restart();
+        }
+        let is_awake = written >= BUSY || self.nap.take();
+        if !is_awake {
+            self.nap.restart();
+        }
+        is_awake
+    }
+}
+
+/// The pauses between rounds when little or nothing comes.
+struct Nap {
+    next: Duration,
+    lingered: Duration,
+}
+
+impl Nap {
+    fn new() -> Nap {
+        Nap { next: FIRST_NAP, lingered: Duration::ZERO }
+    }
+
+    fn restart(&mut self) {
+        *self = Nap::new();
+    }
+
+    /// Naps, unless it has lingered long enough.
+    fn take(&mut self) -> bool {
+        if self.lingered >= LINGER {
+            return false;
+        }
+        thread::park_timeout(self.next);
+        self.lingered += self.next;
+        self.next = (self.next * 2).min(LONGEST_NAP);
+        true
+    }
+}
