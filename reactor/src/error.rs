@@ -174,8 +174,8 @@ impl Error {
         move |source| Error::Io { what, source }
     }
 
-    /// Whether it only says that nothing is there now.
-    pub(crate) fn would_block(&self) -> bool {
+    /// Whether it only says that a descriptor has nothing to give or takes nothing now.
+    pub fn would_block(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
     }
 }
