@@ -3,6 +3,8 @@
 //! `cargo bench --bench buffer_swap`. Sinks only count here; `benches/peers/run` has files and other loggers.
 #![allow(clippy::expect_used, reason = "a failure is a panic here")]
 
+#![allow(missing_docs, clippy::expect_used)]
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};

@@ -239,8 +239,13 @@ fn any_byte(bytes: &[u8], test: impl Fn(u8) -> bool) -> bool {
         return bytes.iter().any(|&byte| test(byte));
     };
     let (lanes, _) = bytes.as_chunks::<LANE>();
+    for lane in lanes {
+        if test_lane(lane) {
+            return true;
+        }
+    }
     // The last lane overlaps the one before it.
-    lanes.iter().any(test_lane) || test_lane(last)
+    test_lane(last)
 }
 
 /// Escapes what was written from `start` on: once for a whole message instead of for each of its pieces.

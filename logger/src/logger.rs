@@ -397,26 +397,32 @@ impl Core {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn accept(&self, producer: &Producer, header: Header, text: &[u8]) {
         match self.mode {
             Mode::PerThread => self.accept_own(producer, header, text),
-            Mode::Shared => match self.common.try_lock() {
-                // Whoever has the lock may wait for the worker, so the worker does not wait for the lock.
-                Err(TryLockError::WouldBlock) if self.shared.exchange.is_worker() => {
-                    self.accept_own(producer, header, text);
-                }
-                Err(TryLockError::WouldBlock) => self.accept_common(self.lock_common(), header, text),
-                Ok(common) => self.accept_common(common, header, text),
-                Err(TryLockError::Poisoned(error)) => self.accept_common(error.into_inner(), header, text),
-            },
+            Mode::Shared => self.accept_shared(producer, header, text),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn accept_own(&self, producer: &Producer, header: Header, text: &[u8]) {
         if producer.with_pair(self.id, &self.shared, |pair| self.append(pair, header, text)).is_none() {
             self.reject();
+        }
+    }
+
+    /// Apart, so that the way of most records stays short.
+    #[inline(never)]
+    fn accept_shared(&self, producer: &Producer, header: Header, text: &[u8]) {
+        match self.common.try_lock() {
+            // Whoever has the lock may wait for the worker, so the worker does not wait for the lock.
+            Err(TryLockError::WouldBlock) if self.shared.exchange.is_worker() => {
+                self.accept_own(producer, header, text);
+            }
+            Err(TryLockError::WouldBlock) => self.accept_common(self.lock_common(), header, text),
+            Ok(common) => self.accept_common(common, header, text),
+            Err(TryLockError::Poisoned(error)) => self.accept_common(error.into_inner(), header, text),
         }
     }
 
@@ -434,10 +440,10 @@ impl Core {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn append(&self, pair: &Pair, header: Header, text: &[u8]) {
         let record = header.record(self.source.stamp(), text);
-        ticks::claim(pair.ahead(CLAIMED_AHEAD, &record));
+        ticks::claim(pair.ahead(CLAIMED_AHEAD, record));
         match pair.append(record) {
             Append::Done => (),
             Append::Wake => self.shared.exchange.ring(),

@@ -40,6 +40,7 @@ pub(crate) const HEAD_WORDS: usize = 3;
 
 impl<'a> Record<'a> {
     /// `tag` goes into the upper half of the first word. Text beyond 4 GiB is cut.
+    #[inline]
     pub(crate) fn new(tag: u32, stamp: u64, text: &'a [u8]) -> Record<'a> {
         let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
         Record { head: [u64::from(tag) << 32 | u64::from(len), stamp, 0], text: &text[..len as usize] }
@@ -47,9 +48,9 @@ impl<'a> Record<'a> {
 
     /// The same with a third word.
     #[inline]
-    pub(crate) fn of(mut self, origin: u64) -> Record<'a> {
-        self.head[2] = origin;
-        self
+    pub(crate) fn of(self, origin: u64) -> Record<'a> {
+        let [first, stamp, _] = self.head;
+        Record { head: [first, stamp, origin], ..self }
     }
 
     /// The words that a record with this first word takes.
@@ -249,7 +250,7 @@ impl Pair {
     /// As many words as the record takes, `by` words behind the last one: where a later record will go unless the halves
     /// change places before. Only a hint; the caller reads and writes nothing there.
     #[inline]
-    pub(crate) fn ahead(&self, by: usize, record: &Record<'_>) -> &[Word] {
+    pub(crate) fn ahead(&self, by: usize, record: Record<'_>) -> &[Word] {
         let state = self.load();
         let half = &self.halves[state.active()];
         let from = (state.len() + by).min(half.len());

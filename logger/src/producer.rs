@@ -71,7 +71,7 @@ impl Producer {
     }
 
     /// Acts on this thread's pair for a logger; `None` once that logger's worker is gone. No user code runs in `act`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with_pair<R>(
         &self,
         logger: u64,
