@@ -1,9 +1,7 @@
 //! Records through the logger's buffers: producer, swap, consumer; then the swap alone, and what a call costs.
 //!
 //! `cargo bench --bench buffer_swap`. Sinks only count here; `benches/peers/run` has files and other loggers.
-#![allow(clippy::expect_used, reason = "a failure is a panic here")]
-
-#![allow(missing_docs, clippy::expect_used)]
+#![allow(missing_docs, clippy::expect_used, reason = "a failure is a panic here")]
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};

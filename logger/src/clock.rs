@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::ticks;
+use crate::cpu;
 
 /// Microseconds since 1970, UTC.
 pub(crate) type Micros = u64;
@@ -19,14 +19,14 @@ pub(crate) enum Source {
 
 impl Source {
     pub(crate) fn detect() -> Source {
-        if ticks::is_steady() { Source::Counter } else { Source::System }
+        if cpu::counter_is_steady() { Source::Counter } else { Source::System }
     }
 
     /// A stamp: it grows with time, and only a [`Timeline`] of the same source can read it.
     #[inline]
     pub(crate) fn stamp(self) -> u64 {
         match self {
-            Source::Counter => ticks::now(),
+            Source::Counter => cpu::counter(),
             Source::System => system_nanos(),
         }
     }

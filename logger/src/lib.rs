@@ -23,6 +23,7 @@
 //! ```
 
 mod clock;
+mod cpu;
 mod error;
 mod exchange;
 mod facade;
@@ -40,7 +41,6 @@ mod round;
 pub mod sink;
 mod starts;
 mod sync;
-mod ticks;
 mod worker;
 mod writer;
 

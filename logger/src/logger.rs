@@ -10,6 +10,7 @@ use log::kv;
 
 use crate::NO_FIELDS;
 use crate::clock::Source;
+use crate::cpu;
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::facade;
@@ -22,7 +23,6 @@ use crate::place::Place;
 use crate::producer::Producer;
 use crate::registry;
 use crate::sink::{Durability, Sink};
-use crate::ticks;
 use crate::worker::{Output, Shared, Worker};
 
 /// Whether producers have buffers of their own.
@@ -443,7 +443,7 @@ impl Core {
     #[inline(always)]
     fn append(&self, pair: &Pair, header: Header, text: &[u8]) {
         let record = header.record(self.source.stamp(), text);
-        ticks::claim(pair.ahead(CLAIMED_AHEAD, record));
+        cpu::claim(pair.ahead(CLAIMED_AHEAD, record));
         match pair.append(record) {
             Append::Done => (),
             Append::Wake => self.shared.exchange.ring(),
