@@ -140,7 +140,7 @@ impl Queues {
             self.later.take(node);
         }
         let queue = if when == When::NextTurn { QueueId::Later } else { self.queue_for(node) };
-        self.push(queue, handle());
+        self.enter(queue, node).entries.push_back(Some(handle()));
         fresh
     }
 
@@ -166,7 +166,8 @@ impl Queues {
     /// Moves what waited for this turn to its queue.
     pub(crate) fn promote(&mut self) {
         while let Some(callback) = self.later.pop() {
-            self.push(self.queue_for(callback.node()), callback);
+            let queue = self.queue_for(callback.node());
+            self.enter(queue, callback.node()).entries.push_back(Some(callback));
         }
     }
 
@@ -178,10 +179,13 @@ impl Queues {
         all
     }
 
+    /// Notes that this node's callback is the next entry of a queue, and gives that queue.
     #[inline]
-    fn push(&mut self, queue: QueueId, callback: Rc<dyn Callback>) {
-        callback.node().queue.set(queue);
-        self.queue(queue).push(callback);
+    fn enter(&mut self, id: QueueId, node: &Node) -> &mut Queue {
+        node.queue.set(id);
+        let queue = self.queue(id);
+        node.place.set(queue.first + queue.entries.len() as u64);
+        queue
     }
 
     /// Where a callback of this priority runs; the least urgent queue if there is no such priority any more.
@@ -206,12 +210,6 @@ impl Queue {
 
     fn len(&self) -> usize {
         self.entries.len() - self.holes
-    }
-
-    #[inline]
-    fn push(&mut self, callback: Rc<dyn Callback>) {
-        callback.node().place.set(self.first + self.entries.len() as u64);
-        self.entries.push_back(Some(callback));
     }
 
     #[inline]

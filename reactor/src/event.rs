@@ -91,8 +91,6 @@ pub(crate) struct EventCore {
     closure: Slot<Closure>,
     key: Key,
     source: RefCell<Source>,
-    /// The event itself while it is added without a source: nothing of the base holds it then.
-    myself: Cell<Option<Rc<EventCore>>>,
     /// A persistent event's time-out, to start again after each call; 0 for none.
     period: Cell<Nanos>,
     lane: Cell<Lane>,
@@ -102,6 +100,8 @@ pub(crate) struct EventCore {
     deliveries: Cell<u32>,
     /// Calls that the present run still owes.
     owed: Cell<u32>,
+    /// The event itself while it is added without a source: nothing of the base holds it then.
+    myself: Cell<Option<Rc<EventCore>>>,
 }
 
 impl Event {
