@@ -2,27 +2,7 @@
 //!
 //! An [`EventBase`] polls; [`Event`]s call back on descriptors, signals and times; an [`Evbuffer`] is a queue of bytes
 //! that moves by pointer; a [`Bufferevent`] fills and empties two of them through a socket; a [`Listener`] hands out
-//! connections; a [`Notifier`] reaches the loop from other threads. An echo server:
-//!
-//! ```no_run
-//! use reactor::{BevOptions, Bufferevent, Direction, EventBase, Listener};
-//!
-//! let base = EventBase::new()?;
-//! let _listener = Listener::bind(&base, &"127.0.0.1:8000".parse()?, |listener, socket, _peer| {
-//!     let Ok(bev) = Bufferevent::socket(listener.base(), socket, BevOptions::empty()) else { return };
-//!     bev.on_read(|bev| {
-//!         let _ = bev.output().append_buffer(bev.input());
-//!     });
-//!     bev.on_event(|bev, what| {
-//!         if what.ends() {
-//!             bev.free();
-//!         }
-//!     });
-//!     let _ = bev.enable(Direction::READ);
-//! })?;
-//! base.dispatch()?;
-//! # Ok::<(), reactor::Error>(())
-//! ```
+//! connections; a [`Notifier`] reaches the loop from other threads.
 //!
 //! # From libevent's calls to these
 //!
@@ -91,6 +71,28 @@
 //!   on with nobody to empty its input. A program that goes on sets the closure again or frees the object.
 //! - **One thread.** A base and its handles are `!Send`; only [`Notifier`] and [`EventTicket`] cross. [`Notifier`] shows
 //!   how a result from another thread reaches state that cannot.
+//!
+//! # An echo server
+//!
+//! ```no_run
+//! use reactor::{BevOptions, Bufferevent, Direction, EventBase, Listener};
+//!
+//! let base = EventBase::new()?;
+//! let _listener = Listener::bind(&base, &"127.0.0.1:8000".parse()?, |listener, socket, _peer| {
+//!     let Ok(bev) = Bufferevent::socket(listener.base(), socket, BevOptions::empty()) else { return };
+//!     bev.on_read(|bev| {
+//!         let _ = bev.output().append_buffer(bev.input());
+//!     });
+//!     bev.on_event(|bev, what| {
+//!         if what.ends() {
+//!             bev.free();
+//!         }
+//!     });
+//!     let _ = bev.enable(Direction::READ);
+//! })?;
+//! base.dispatch()?;
+//! # Ok::<(), reactor::Error>(())
+//! ```
 //!
 //! # Where this differs from libevent
 //!
