@@ -108,6 +108,9 @@
 //! | a Unix connect that succeeds at once runs the write callback before `CONNECTED` | `CONNECTED` first |
 //! | files leave the output whole, past every limit | limits count for files too |
 //! | files may be mapped | never: a file that is cut short would kill the process |
+//! | a file shorter than promised is sent with zeros | [`Error::FileShort`] |
+//! | `evbuffer_readln` tells watchers of the line and of its end apart | once, of both |
+//! | a listener whose callback is taken away accepts and closes | connections wait in the kernel's queue |
 //! | one base gets the signals | every base that asked gets each delivery |
 //! | a signal that nobody waits for any more does what it did before | it is ignored: its handler stays, with nothing to do |
 //! | `accept` errors are reported in every turn | once for each pause of 10 ms to 1 s |
