@@ -29,6 +29,8 @@ mod exchange;
 mod facade;
 mod filter;
 mod format;
+#[cfg(feature = "forward")]
+pub mod forward;
 mod header;
 mod level;
 mod logger;

@@ -1,0 +1,103 @@
+//! What a pool has to say about itself.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reactor::Address;
+
+use crate::level::Level;
+
+/// Something that whoever runs the program wants to know. [`Display`](fmt::Display) says it in a sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Report {
+    /// A client has a connection and the collector takes records.
+    Connected {
+        /// Which client, from 0.
+        client: usize,
+        /// Where to.
+        collector: Address,
+    },
+    /// A client has lost its connection, or gets none. Said once, not for every further try.
+    Disconnected {
+        /// Which client, from 0.
+        client: usize,
+        /// Where to.
+        collector: Address,
+        /// Why.
+        reason: String,
+        /// When it tries again.
+        retry_in: Duration,
+    },
+    /// The spool was at its bound, and the oldest records went.
+    Dropped {
+        /// Which stream.
+        stream: u32,
+        /// How many were neither acknowledged nor on their way.
+        records: u64,
+        /// How many bytes of the spool they were.
+        bytes: u64,
+    },
+    /// A part of the spool cannot be read as what was written there. What follows it is read again.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the part begins.
+        offset: u64,
+        /// How long it is.
+        bytes: u64,
+        /// How many records are missing, if that can be told.
+        records: Option<u64>,
+    },
+    /// The spool cannot be read or tidied up; it is tried again.
+    Failed {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, and what the system said.
+        reason: String,
+    },
+}
+
+impl Report {
+    /// How urgent it is.
+    pub fn level(&self) -> Level {
+        match self {
+            Report::Connected { .. } => Level::Info,
+            Report::Disconnected { .. } => Level::Warn,
+            Report::Dropped { .. } | Report::Damaged { .. } | Report::Failed { .. } => Level::Error,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Report::Connected { client, collector } => {
+                write!(f, "client {client} forwards to {collector}")
+            }
+            Report::Disconnected { client, collector, reason, retry_in } => write!(
+                f,
+                "client {client} does not forward to {collector}: {reason}; records wait in the spool, next try in \
+                 {retry_in:?}"
+            ),
+            Report::Dropped { stream, records, bytes } => write!(
+                f,
+                "the spool is full: the oldest {records} records of stream {stream} ({bytes} bytes) are dropped; give \
+                 it more room, or bring the collector back"
+            ),
+            Report::Damaged { path, offset, bytes, records } => {
+                write!(f, "{path:?} is damaged: {bytes} bytes at {offset} are skipped, with ")?;
+                match records {
+                    Some(records) => write!(f, "{records} records"),
+                    None => f.write_str("an unknown number of records"),
+                }
+            }
+            Report::Failed { path, reason } => write!(f, "cannot use {path:?}: {reason}"),
+        }
+    }
+}
+
+/// Takes reports, on whichever thread has something to say. It must not wait for the pool.
+pub(crate) type Reporter = Arc<dyn Fn(&Report) + Send + Sync>;
