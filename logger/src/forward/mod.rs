@@ -1,7 +1,10 @@
 //! Records to another machine.
 
+pub(crate) mod framing;
 mod mark;
+pub(crate) mod relp;
 mod report;
+pub(crate) mod syslog;
 
 pub(crate) use mark::Mark;
 pub use report::Report;
