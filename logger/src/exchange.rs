@@ -23,6 +23,8 @@ struct Pairs {
     used: Vec<Arc<Pair>>,
     /// Of threads that are gone.
     spare: Vec<Arc<Pair>>,
+    /// How many were made.
+    made: u32,
     /// The worker is gone, or on its last round.
     is_closed: bool,
 }
@@ -32,8 +34,8 @@ const MAX_SPARE: usize = 8;
 
 /// What the worker does with records; the order of it all is the exchange's.
 pub(crate) trait Task {
-    /// Takes records of the `nth` pair. Their place is free again when this returns.
-    fn take(&mut self, nth: usize, batch: Batch<'_>);
+    /// Takes records of the pair of this number. Their place is free again when this returns.
+    fn take(&mut self, pair: u32, batch: Batch<'_>);
 
     /// Writes what was taken. This many records were dropped since the last call.
     fn write(&mut self, dropped: u64);
@@ -48,7 +50,7 @@ pub(crate) trait Task {
 impl Exchange {
     pub(crate) fn new(half_words: usize) -> Exchange {
         Exchange {
-            pairs: Mutex::new(Pairs { used: Vec::new(), spare: Vec::new(), is_closed: false }),
+            pairs: Mutex::new(Pairs { used: Vec::new(), spare: Vec::new(), made: 0, is_closed: false }),
             worker: Mutex::new(None),
             wanted: AtomicU64::new(0),
             done: Mutex::new(0),
@@ -72,7 +74,10 @@ impl Exchange {
             match pairs.used.iter().find(|pair| pair.reopen()) {
                 Some(pair) => pair.clone(),
                 None => {
-                    let pair = pairs.spare.pop().unwrap_or_else(|| Arc::new(Pair::new(self.half_words)));
+                    let pair = pairs.spare.pop().unwrap_or_else(|| {
+                        pairs.made = pairs.made.wrapping_add(1);
+                        Arc::new(Pair::new(pairs.made, self.half_words))
+                    });
                     pair.reopen();
                     pairs.used.push(pair.clone());
                     pair
@@ -182,8 +187,8 @@ impl Exchange {
 
     fn drain(&self, pairs: &mut Vec<Arc<Pair>>, task: &mut impl Task) {
         self.collect(pairs);
-        for (nth, pair) in pairs.iter().enumerate() {
-            pair.drain(|batch| task.take(nth, batch));
+        for pair in pairs.iter() {
+            pair.drain(|batch| task.take(pair.number(), batch));
         }
         pairs.clear();
     }

@@ -36,6 +36,8 @@ mod level;
 mod logger;
 mod macros;
 mod pair;
+#[cfg(feature = "forward")]
+mod parts;
 mod place;
 mod producer;
 mod registry;

@@ -392,8 +392,18 @@ impl Core {
 
     #[inline]
     fn settle(&self, level: Level) {
+        if level >= Level::Error {
+            self.settle_urgent(level);
+        }
+    }
+
+    /// An ERROR does not wait for the worker's next look; a FATAL is waited for.
+    #[cold]
+    fn settle_urgent(&self, level: Level) {
         if level == Level::Fatal {
             self.shared.exchange.flush();
+        } else {
+            self.shared.exchange.ring();
         }
     }
 

@@ -17,6 +17,7 @@ pub(crate) type Word = AtomicU64;
 
 /// The buffer of one producing thread, or of several that take turns under a lock.
 pub(crate) struct Pair {
+    number: u32,
     state: CachePadded<AtomicU64>,
     halves: [Box<[Word]>; 2],
     /// Held while `WAITING` is set, and before `has_room` is notified. A condition variable rather than parking: the
@@ -182,15 +183,21 @@ impl State {
 
 impl Pair {
     /// A pair of two halves of this many words each, at most [`MAX_HALF_WORDS`].
-    pub(crate) fn new(words: usize) -> Pair {
+    pub(crate) fn new(number: u32, words: usize) -> Pair {
         let half = || (0..words.min(MAX_HALF_WORDS)).map(|_| Word::new(0)).collect();
         Pair {
+            number,
             state: CachePadded::new(AtomicU64::new(0)),
             halves: [half(), half()],
             waiting: Mutex::new(()),
             has_room: Condvar::new(),
             spill: Mutex::new(Vec::new()),
         }
+    }
+
+    /// The same for all records of one thread. Threads that were not alive at a time may share it.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     fn load(&self) -> State {

@@ -16,7 +16,7 @@ pub(crate) struct Round {
     pub(crate) text: Text,
     spans: Vec<Span>,
     /// Lines of one pair back to back: which pair, and its first span.
-    runs: Vec<(usize, usize)>,
+    runs: Vec<(u32, usize)>,
     /// The least level of all lines.
     least: Option<Level>,
     /// What a picky sink gets, or the lines of several pairs in the order of their time stamps.
@@ -37,7 +37,7 @@ impl Round {
     }
 
     /// What is pushed from now on comes from this pair.
-    pub(crate) fn begin_run(&mut self, pair: usize) {
+    pub(crate) fn begin_run(&mut self, pair: u32) {
         if self.runs.last().is_none_or(|&(last, _)| last != pair) {
             self.runs.push((pair, self.spans.len()));
         }
@@ -224,7 +224,7 @@ impl ReadWord for u64 {
 mod tests {
     use super::*;
 
-    fn push(round: &mut Round, pair: usize, stamp: u64, level: Level) {
+    fn push(round: &mut Round, pair: u32, stamp: u64, level: Level) {
         round.begin_run(pair);
         let text = format!("{pair}@{stamp}");
         let words: Vec<u64> = text
@@ -237,7 +237,7 @@ mod tests {
             })
             .collect();
         let place = round.text.push(b"<", &words, text.len(), End::new(b">\n"));
-        round.push(Span { stamp, start: place.start, end: place.end, level });
+        round.push(Span { stamp, start: place.start, end: place.end, pair, level });
     }
 
     #[test]

@@ -78,6 +78,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// The longest at the end.
 const LAST_RETRY: Duration = Duration::from_millis(100);
+/// Of no pair: the worker's own records.
+const OWN_PAIR: u32 = 0;
 
 impl Worker {
     pub(crate) fn new(
@@ -111,7 +113,7 @@ impl Worker {
         shared.exchange.work(&mut self);
     }
 
-    fn decode<W: ReadWord>(&mut self, pair: usize, mut words: &[W]) {
+    fn decode<W: ReadWord>(&mut self, pair: u32, mut words: &[W]) {
         if self.round.bytes() == 0 {
             self.timeline.follow();
         }
@@ -125,7 +127,7 @@ impl Worker {
             let start = self.starts.of(header, at, self.layout, &mut self.stamper);
             let end = self.layout.end(header.has_fields);
             let place = round.text.push(start, &words[HEAD_WORDS..words_of], head as u32 as usize, end);
-            round.push(Span { stamp, start: place.start, end: place.end, level: header.level });
+            round.push(Span { stamp, start: place.start, end: place.end, pair, level: header.level });
             words = &words[words_of..];
         }
     }
@@ -137,7 +139,7 @@ impl Worker {
         self.layout.write_start(&mut text, &site, Thread::Worker);
         let has_fields = self.layout.write_rest(&mut text, message, &NO_FIELDS);
         let header = Header::of_whole(level, has_fields);
-        self.decode(usize::MAX, &header.record(self.source.stamp(), &text).to_words());
+        self.decode(OWN_PAIR, &header.record(self.source.stamp(), &text).to_words());
     }
 
     /// Writes the round to the sinks; how many bytes it was.
@@ -279,12 +281,12 @@ impl Worker {
 }
 
 impl Task for Worker {
-    fn take(&mut self, nth: usize, batch: Batch<'_>) {
+    fn take(&mut self, pair: u32, batch: Batch<'_>) {
         match batch {
-            Batch::Half(words) => self.decode(nth, words),
+            Batch::Half(words) => self.decode(pair, words),
             Batch::Spilled(words) => {
                 self.shared.spilled.fetch_sub(size_of_val(words), Ordering::AcqRel);
-                self.decode(nth, words);
+                self.decode(pair, words);
             }
         }
         if self.round.bytes() >= MAX_ROUND {

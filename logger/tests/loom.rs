@@ -118,7 +118,7 @@ fn worker(exchange: &Arc<Exchange>, log: &Log) -> thread::JoinHandle<()> {
 #[test]
 fn loom_no_swap_before_consumed() {
     explore(|| {
-        let pair = Arc::new(Pair::new(ONE));
+        let pair = Arc::new(Pair::new(1, ONE));
         let producer = {
             let pair = pair.clone();
             thread::spawn(move || {

@@ -110,6 +110,8 @@ pub(crate) struct Span {
     pub(crate) stamp: u64,
     pub(crate) start: usize,
     pub(crate) end: usize,
+    /// The pair that it came through: lines of one thread have the same.
+    pub(crate) pair: u32,
     pub(crate) level: Level,
 }
 
@@ -127,6 +129,13 @@ impl<'a> Lines<'a> {
     pub fn iter(&self) -> impl Iterator<Item = (Level, &'a [u8])> + use<'a> {
         let bytes = self.bytes;
         self.spans.iter().map(move |span| (span.level, &bytes[span.start..span.end]))
+    }
+
+    /// Each with its level and the number of the pair that it came through.
+    #[cfg(feature = "forward")]
+    pub(crate) fn with_pairs(&self) -> impl Iterator<Item = (u32, Level, &'a [u8])> + use<'a> {
+        let bytes = self.bytes;
+        self.spans.iter().map(move |span| (span.pair, span.level, &bytes[span.start..span.end]))
     }
 
     /// Each on its own.

@@ -306,7 +306,7 @@ mod tests {
     use crate::sink::Span;
 
     fn put(rolling: &mut Rolling, text: &str) {
-        let span = Span { stamp: 0, start: 0, end: text.len(), level: Level::Info };
+        let span = Span { stamp: 0, start: 0, end: text.len(), pair: 0, level: Level::Info };
         rolling.write(&Lines::new(text.as_bytes(), &[span])).unwrap();
         rolling.flush().unwrap();
     }

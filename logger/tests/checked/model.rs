@@ -48,7 +48,7 @@ impl Collector {
 }
 
 impl Task for Collector {
-    fn take(&mut self, _nth: usize, batch: Batch<'_>) {
+    fn take(&mut self, _pair: u32, batch: Batch<'_>) {
         read(batch, &mut self.taken);
     }
 

@@ -1,0 +1,78 @@
+//! A finished line taken apart again, for sinks that pass its parts on.
+
+use memchr::memmem;
+
+/// The parts of a line of either layout.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Parts<'a> {
+    /// As RFC 3339 has it, with microseconds.
+    pub(crate) stamp: &'a [u8],
+    /// Escaped as in the line.
+    pub(crate) target: &'a [u8],
+    /// A text line behind its time stamp; the whole of a JSON line. Without the line end.
+    pub(crate) rest: &'a [u8],
+}
+
+/// Levels are padded to this.
+const LEVEL_WIDTH: usize = 5;
+
+impl<'a> Parts<'a> {
+    /// Takes a line apart that [`Layout`](crate::Layout) has written; which one, its first byte tells. `None` for a line
+    /// that none has.
+    pub(crate) fn of(line: &'a [u8]) -> Option<Parts<'a>> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        if line.first() == Some(&b'{') {
+            let (stamp, _) = split_at(line.strip_prefix(br#"{"time":""#)?, br#"""#)?;
+            let (_, from_target) = split_at(line, br#","target":""#)?;
+            let (target, _) = split_at(from_target, br#"","thread":""#)?;
+            return Some(Parts { stamp, target, rest: line });
+        }
+        let (stamp, rest) = split_at(line, b" ")?;
+        let (target, _) = split_at(rest.get(LEVEL_WIDTH..)?.strip_prefix(b" [")?, b"] [")?;
+        Some(Parts { stamp, target, rest })
+    }
+}
+
+fn split_at<'a>(bytes: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = memmem::find(bytes, separator)?;
+    Some((&bytes[..at], &bytes[at + separator.len()..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::Memory;
+    use crate::{Layout, Level, Logger};
+
+    #[test]
+    fn a_line_of_each_layout() {
+        for (layout, is_whole) in [(Layout::Text, false), (Layout::Json, true)] {
+            let memory = Memory::new();
+            let name = format!("parts {layout:?}");
+            let logger = Logger::builder(&name).layout(layout).level(Level::Trace).sink(memory.clone());
+            let logger = logger.build().unwrap();
+            for level in Level::ALL {
+                crate::log!(logger: logger, target: "storage::index", level, size = 1; "a [b] [c] \"d\"");
+            }
+            logger.shutdown();
+            let text = memory.text();
+            assert_eq!(text.lines().count(), 6);
+            for line in text.lines() {
+                let parts = Parts::of(line.as_bytes()).unwrap();
+                assert_eq!(parts.target, b"storage::index");
+                assert_eq!(parts.stamp.len(), "2026-09-12T14:03:55.123456Z".len());
+                assert_eq!(parts.stamp.last(), Some(&b'Z'));
+                let start = if is_whole { 0 } else { parts.stamp.len() + 1 };
+                assert_eq!(parts.rest, &line.as_bytes()[start..]);
+            }
+        }
+    }
+
+    #[test]
+    fn other_lines_have_no_parts() {
+        for line in ["", "\n", "{", "{}", "x", "x y", "x ERROR", "x ERROR [", "x ERROR y] [z", "{\"time\":\"x\"}"]
+        {
+            assert_eq!(Parts::of(line.as_bytes()), None, "{line:?}");
+        }
+    }
+}
