@@ -35,6 +35,8 @@
 //! | `bufferevent_enable`, `_disable`, `_setwatermark`, `_set_timeouts` | [`enable`](Bufferevent::enable), [`disable`](Bufferevent::disable), [`set_read_marks`](Bufferevent::set_read_marks), [`set_timeouts`](Bufferevent::set_timeouts) |
 //! | `bufferevent_get_input`, `_get_output`, `_write`, `_read` | [`input`](Bufferevent::input), [`output`](Bufferevent::output), [`write`](Bufferevent::write), [`read`](Bufferevent::read) |
 //! | `bufferevent_free`, `bufferevent_setfd` | [`free`](Bufferevent::free), [`take_socket`](Bufferevent::take_socket) or [`replace_socket`](Bufferevent::replace_socket) |
+//! | `shutdown`, `getpeername`, `setsockopt` on `bufferevent_getfd` | [`shutdown`](Bufferevent::shutdown), [`peer_address`](Bufferevent::peer_address), [`set_keepalive`](Bufferevent::set_keepalive), [`with_socket`](Bufferevent::with_socket) |
+//! | a write callback that frees, to send a last reply | [`free_when_sent`](Bufferevent::free_when_sent) |
 //! | `evconnlistener_new_bind`, `evconnlistener_new` | [`Listener::bind`] or [`Listener::bind_with`], [`Listener::adopt`] |
 //! | `evconnlistener_enable`, `_disable`, `_set_error_cb`, `_get_fd` | [`enable`](Listener::enable), [`disable`](Listener::disable), [`on_error`](Listener::on_error), [`raw_fd`](Listener::raw_fd) |
 //! | `void *arg` | what the closure captures |
@@ -49,7 +51,6 @@
 //! | `event_reinit` after a fork | make the base in the child |
 //! | locks, `BEV_OPT_THREADSAFE`, `evthread` | a base for each thread, and [`Notifier`] |
 //! | `event_base_foreach_event`, `_dump_events`, `evwatch` | [`EventBase::counts`] |
-//! | `shutdown` of one direction | as in libevent, only the socket itself can; [`Bufferevent::flush`] says the end on a pair alone |
 //! | log, fatal and memory callbacks | every failure is an [`Error`] or reaches a callback |
 //!
 //! # Who owns what

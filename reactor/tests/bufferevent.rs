@@ -14,6 +14,7 @@ use reactor::{
     BevEvent, BevOptions, Bufferevent, Direction, Error, Evbuffer, Event, EventBase, EventFlags, FlushMode,
     LoopFlags, Outcome, TriggerOptions,
 };
+use socket2::{SockRef, Socket};
 use static_assertions::assert_not_impl_any;
 use streams::*;
 
@@ -926,4 +927,103 @@ fn a_loop_ends_exactly_when_nothing_can_come_any_more() {
         assert!(idle());
         assert_eq!(log.len(), 0);
     });
+}
+
+#[test]
+fn its_addresses_are_those_of_its_socket() {
+    for kind in KINDS {
+        let (ours, peer) = connected(kind);
+        let expected = [&ours, &peer].map(|socket| address_of(&socket.local_addr().unwrap()));
+        let base = EventBase::new().unwrap();
+        let bev = Bufferevent::socket(&base, ours, BevOptions::empty()).unwrap();
+        assert_eq!([bev.local_address().unwrap(), bev.peer_address().unwrap()], expected);
+        bev.free();
+        assert!(matches!(bev.local_address(), Err(Error::Freed { .. })));
+        assert!(matches!(bev.peer_address(), Err(Error::Freed { .. })));
+        let bev = Bufferevent::unconnected(&base, BevOptions::empty()).unwrap();
+        let error = bev.peer_address().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "cannot ask for the peer's address of a stream: it is not connected: connect it first"
+        );
+        let (one, _other) = Bufferevent::pair(&base, BevOptions::empty()).unwrap();
+        assert!(matches!(one.local_address(), Err(Error::NotASocket)));
+    }
+}
+
+#[test]
+fn its_socket_can_be_borrowed_for_what_this_crate_does_not_set() {
+    each_mode(|mode| {
+        let f = fixture(mode);
+        let set = f.bev.with_socket(|fd| SockRef::from(&fd).set_linger(Some(SECOND)));
+        set.unwrap().unwrap();
+        let linger = f.bev.with_socket(|fd| SockRef::from(&fd).linger()).unwrap().unwrap();
+        assert_eq!(linger, Some(SECOND));
+        // Inside it, anything goes: what is lent stays open until the borrow ends.
+        let taken = f.bev.with_socket(|fd| {
+            let taken = f.bev.take_socket().unwrap();
+            assert!(f.bev.with_socket(|_| ()).is_none());
+            (&*SockRef::from(&fd)).write_all(b"one ").unwrap();
+            taken
+        });
+        Socket::from(taken.unwrap()).write_all(b"two").unwrap();
+        assert_eq!(f.receive(7), b"one two");
+        assert!(is_closed(&f.base, &f.peer), "neither is left");
+        let (ours, peer) = connected(mode.kind);
+        f.bev.replace_socket(Some(ours.into())).unwrap();
+        f.bev.with_socket(|fd| {
+            f.bev.free();
+            (&*SockRef::from(&fd)).write_all(b"three").unwrap();
+        });
+        assert_eq!(receive(&f.base, &peer, 5), b"three");
+        assert!(is_closed(&f.base, &peer));
+        assert!(f.bev.with_socket(|_| ()).is_none());
+        let (one, _other) = Bufferevent::pair(&f.base, BevOptions::empty()).unwrap();
+        assert!(one.with_socket(|_| ()).is_none());
+    });
+}
+
+#[test]
+fn its_keep_alive_holds_for_every_socket_it_gets() {
+    let keepalive = |bev: &Bufferevent| {
+        bev.with_socket(|fd| {
+            let socket = SockRef::from(&fd);
+            let idle = socket.keepalive().unwrap().then(|| socket.tcp_keepalive_time().unwrap());
+            (idle, socket.tcp_nodelay().unwrap())
+        })
+    };
+    let base = EventBase::new().unwrap();
+    let (_listener, address) = bound(Kind::Tcp, Some(8));
+    let bev = Bufferevent::unconnected(&base, BevOptions::empty()).unwrap();
+    bev.connect(&address).unwrap();
+    assert_eq!(keepalive(&bev), Some((None, true)));
+    let rounded = [
+        (Duration::ZERO, 1),
+        (Duration::from_millis(1), 1),
+        (Duration::from_millis(1001), 2),
+        (Duration::from_secs(60), 60),
+        (Duration::MAX, 32_767),
+    ];
+    for (given, seconds) in rounded {
+        bev.set_keepalive(Some(given)).unwrap();
+        assert_eq!(keepalive(&bev), Some((Some(Duration::from_secs(seconds)), true)));
+    }
+    bev.set_keepalive(Some(7 * SECOND)).unwrap();
+    bev.connect(&address).unwrap();
+    assert_eq!(keepalive(&bev), Some((Some(7 * SECOND), true)), "kept over a connect");
+    bev.replace_socket(Some(connected(Kind::Tcp).0.into())).unwrap();
+    assert_eq!(keepalive(&bev).unwrap().0, Some(7 * SECOND));
+    bev.set_keepalive(None).unwrap();
+    assert_eq!(keepalive(&bev).unwrap().0, None);
+    let on = connected(Kind::Tcp).0;
+    on.set_keepalive(true).unwrap();
+    bev.replace_socket(Some(on.into())).unwrap();
+    assert_eq!(keepalive(&bev).unwrap().0, None, "and off is kept too");
+    bev.set_keepalive(Some(SECOND)).unwrap();
+    bev.replace_socket(Some(connected(Kind::Unix).0.into())).unwrap();
+    bev.set_keepalive(Some(SECOND)).unwrap();
+    let (one, _other) = Bufferevent::pair(&base, BevOptions::empty()).unwrap();
+    assert!(matches!(one.set_keepalive(None), Err(Error::NotASocket)));
+    bev.free();
+    assert!(matches!(bev.set_keepalive(None), Err(Error::Freed { .. })));
 }

@@ -1,5 +1,6 @@
 //! Buffered sockets: bytes come in and go out by themselves, callbacks hear of it.
 
+mod farewell;
 mod flags;
 mod pair;
 mod socket;
@@ -7,7 +8,7 @@ mod state;
 mod timeout;
 
 use std::fmt;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::evbuffer::Evbuffer;
 
 pub use flags::{BevEvent, BevOptions, Direction, FlushMode, TriggerOptions};
 use pair::Pair;
-use socket::Socket;
+use socket::{Side, Socket};
 use state::{State, Transport};
 
 /// A stream with an input buffer, an output buffer and three callbacks.
@@ -112,7 +113,8 @@ impl Bufferevent {
     /// neither direction; a refusal that the system tells at once arrives the same way, and turns both directions off.
     /// What is written meanwhile is sent after it. The write time-out bounds the wait.
     ///
-    /// A socket that it has, connected or not, is closed first. TCP sockets get `TCP_NODELAY`. The buffers keep what
+    /// A socket that it has, connected or not, is closed first. TCP sockets get `TCP_NODELAY`, and the
+    /// keep-alive of [`set_keepalive`](Self::set_keepalive). The buffers keep what
     /// they hold: what the last peer left in the input, and what it was not sent, which this one gets. To begin anew,
     /// make a new bufferevent, as this client does, which comes back after every failure and waits longer each time:
     ///
@@ -282,6 +284,30 @@ impl Bufferevent {
             Transport::Pair(pair) => pair.flush(&self.state, direction, mode),
         }
     }
+
+    /// Ends one direction of the connection, the other goes on.
+    ///
+    /// `WRITE`: the peer is told the end of the stream after all that is in the output, by the loop, once a connect that
+    /// is under way has succeeded and while [`Direction::WRITE`] is enabled. From this call on nothing can be added to the
+    /// output, which answers [`Error::Frozen`]. When the write callback runs with an empty output, the peer was told. If
+    /// it cannot be, the event callback hears [`WRITING`](BevEvent::WRITING) and [`ERROR`](BevEvent::ERROR).
+    ///
+    /// `READ`: the system is told at once that no more is wanted. What has arrived is read still, if reading is enabled,
+    /// and [`EOF`](BevEvent::EOF) follows. The peer of a Unix socket can send no more; that of a TCP connection is not
+    /// told, and what it sends may yet be read when reading is enabled again.
+    ///
+    /// Shutting down again does nothing. A new socket, by [`connect`](Self::connect) or
+    /// [`replace_socket`](Self::replace_socket), begins with both directions open. libevent leaves this to the socket; a
+    /// pair has [`flush`](Self::flush) with [`FlushMode::Finished`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] without a connection, for `READ` also while it is connecting; [`Error::NotASocket`] for one end of a
+    /// pair; [`Error::Freed`].
+    #[doc(alias = "SHUT_WR")]
+    pub fn shutdown(&self, direction: Direction) -> Result<()> {
+        self.state.check()?;
+        socket::shutdown(&self.state, direction)
+    }
 }
 
 /// Settings.
@@ -301,20 +327,24 @@ impl Bufferevent {
     /// Turns directions off: nothing is read or written there, nothing is lost. A connect goes on.
     #[doc(alias = "bufferevent_disable")]
     pub fn disable(&self, direction: Direction) {
-        self.state.disable(direction);
+        if self.state.check().is_ok() {
+            self.state.disable(direction);
+        }
     }
 
     /// The directions that are on; none once it is freed.
     #[doc(alias = "bufferevent_get_enabled")]
     pub fn enabled(&self) -> Direction {
-        self.state.enabled.get()
+        if self.is_freed() { Direction::empty() } else { self.state.enabled.get() }
     }
 
     /// The read marks, in bytes of the input: the read callback runs at `low` or more (0: always); reading stops at
     /// `high`, which is never passed, and goes on below it (0: no such mark).
     #[doc(alias = "bufferevent_setwatermark")]
     pub fn set_read_marks(&self, low: usize, high: usize) {
-        self.state.set_read_marks(low, high);
+        if self.state.check().is_ok() {
+            self.state.set_read_marks(low, high);
+        }
     }
 
     /// The read marks, low and high.
@@ -343,7 +373,9 @@ impl Bufferevent {
     /// or give the connection up.
     #[doc(alias = "bufferevent_set_timeouts")]
     pub fn set_timeouts(&self, read: Option<Duration>, write: Option<Duration>) {
-        self.state.set_timeouts(read.map(nanos), write.map(nanos));
+        if self.state.check().is_ok() {
+            self.state.set_timeouts(read.map(nanos), write.map(nanos));
+        }
     }
 
     /// The most that one pass reads, in bytes; 0 for the default of 16 KiB.
@@ -368,6 +400,24 @@ impl Bufferevent {
     #[doc(alias = "bufferevent_get_max_single_write")]
     pub fn max_single_write(&self) -> usize {
         self.state.max_single_write.get()
+    }
+
+    /// Has the kernel ask a silent peer, after this idle time, whether it is still there; `None` for never. A peer that
+    /// does not answer becomes an [`ERROR`](BevEvent::ERROR) with `ETIMEDOUT`: on Linux by default after nine probes 75 s
+    /// apart, which are options of the socket too. The time is rounded up to seconds, from 1 s to 32767 s.
+    ///
+    /// It holds for the socket that is there and for all that come, by [`connect`](Self::connect) or
+    /// [`replace_socket`](Self::replace_socket). Unix sockets have no such thing and take no notice. Unless this is
+    /// called, a socket keeps what it came with: on from a [`Listener`](crate::Listener), off from `connect`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system refuses: nothing is kept then; [`Error::NotASocket`] for one end of a pair;
+    /// [`Error::Freed`].
+    #[doc(alias = "SO_KEEPALIVE")]
+    #[doc(alias = "TCP_KEEPIDLE")]
+    pub fn set_keepalive(&self, idle: Option<Duration>) -> Result<()> {
+        self.state.check()?;
+        socket::set_keepalive(&self.state, idle)
     }
 
     /// 0 is the most urgent; a new one has the base's middle priority.
@@ -398,6 +448,51 @@ impl Bufferevent {
     #[doc(alias = "bufferevent_getfd")]
     pub fn raw_fd(&self) -> Option<RawFd> {
         self.state.socket().and_then(Socket::raw_fd)
+    }
+
+    /// Calls `act` with its socket, to read or set what this crate does not; `None` without a socket. Reading, writing
+    /// or shutting down past the bufferevent confuses it.
+    ///
+    /// `act` may do anything to the bufferevent. A socket that is freed or replaced meanwhile is polled no more, and is
+    /// closed when `act` returns; what [`take_socket`](Self::take_socket) gives is a duplicate then.
+    ///
+    /// ```
+    /// use reactor::{BevOptions, Bufferevent, EventBase};
+    /// use socket2::SockRef;
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let socket = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// let base = EventBase::new()?;
+    /// let bev = Bufferevent::socket(&base, socket, BevOptions::empty())?;
+    /// bev.with_socket(|socket| SockRef::from(&socket).set_recv_buffer_size(256 * 1024)).transpose()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "bufferevent_getfd")]
+    pub fn with_socket<R>(&self, act: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
+        self.state.check().ok()?;
+        let fd = self.state.socket()?.fd()?;
+        Some(act(fd.as_fd()))
+    }
+
+    /// Where its own end is.
+    ///
+    /// # Errors
+    /// As [`peer_address`](Self::peer_address).
+    #[doc(alias = "getsockname")]
+    pub fn local_address(&self) -> Result<Address> {
+        self.state.check()?;
+        socket::address(&self.state, Side::Local)
+    }
+
+    /// Where the peer is. Ask while the connection is good: the system forgets the peer of one that was reset.
+    ///
+    /// # Errors
+    /// [`Error::Io`] without a socket, before it is connected or after it was reset; [`Error::NotASocket`] for one end
+    /// of a pair; [`Error::Freed`].
+    #[doc(alias = "getpeername")]
+    pub fn peer_address(&self) -> Result<Address> {
+        self.state.check()?;
+        socket::address(&self.state, Side::Peer)
     }
 
     /// Takes the socket away, unpolled, non-blocking and open. The buffers stay as they are, both ends of both free to
@@ -435,6 +530,56 @@ impl Bufferevent {
     #[doc(alias = "bufferevent_free")]
     pub fn free(&self) {
         self.state.free();
+    }
+
+    /// Frees it once what is queued has been sent: the end of a connection whose last word is in the output.
+    ///
+    /// At once, as with [`free`](Self::free): no callback or watcher runs any more, the input is dropped, and every handle
+    /// answers as a freed one, but that [`output`](Self::output) shows what is left and [`raw_fd`](Self::raw_fd) the socket
+    /// until it is closed. Both directions go on by themselves, whatever was enabled. Then
+    ///
+    /// - a connect that is under way is waited for, the output is sent, and the sending side is shut down;
+    /// - what comes in meanwhile is read and thrown away, since a socket that is closed with unread bytes resets the
+    ///   connection, and a reset can destroy a reply that is still on its way: a server that refuses a request early may
+    ///   call this with the rest of the request yet to come;
+    /// - it is freed as soon as the peer has ended its side too: at the latest 5 s after the last byte was sent, when
+    ///   16 MiB were thrown away, or at an error.
+    ///
+    /// The write time-out goes on bounding the sending, at 60 s where there is none; when it passes, or the connection
+    /// fails, the rest is dropped. Until it is over it keeps the loop running; `free` ends it now, and so does dropping the
+    /// base. Without a socket that is connected or connecting, this is `free`. One end of a pair goes when its partner has
+    /// taken all, which hears [`BevEvent::EOF`].
+    ///
+    /// ```
+    /// use reactor::{BevOptions, Bufferevent, Direction, EventBase, Listener};
+    /// use std::io::{Read, Write};
+    ///
+    /// let base = EventBase::new()?;
+    /// let listener = Listener::bind(&base, &"127.0.0.1:0".parse()?, |listener, socket, _peer| {
+    ///     listener.disable();
+    ///     let Ok(bev) = Bufferevent::socket(listener.base(), socket, BevOptions::empty()) else { return };
+    ///     bev.on_read(|bev| {
+    ///         let _ = bev.write(b"too long"); // whatever else is to come
+    ///         bev.free_when_sent();
+    ///     });
+    ///     let _ = bev.enable(Direction::READ);
+    /// })?;
+    /// let address = listener.local_address()?.to_string();
+    /// let client = std::thread::spawn(move || -> std::io::Result<String> {
+    ///     let mut stream = std::net::TcpStream::connect(address)?;
+    ///     stream.write_all(&[b'x'; 1_000_000])?;
+    ///     let mut answer = String::new();
+    ///     stream.read_to_string(&mut answer)?;
+    ///     Ok(answer)
+    /// });
+    /// base.dispatch()?;
+    /// assert_eq!(client.join().unwrap()?, "too long");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "bufferevent_free")]
+    #[doc(alias = "SO_LINGER")]
+    pub fn free_when_sent(&self) {
+        self.state.free_when_sent();
     }
 
     /// Whether it was freed, by hand or with its base.

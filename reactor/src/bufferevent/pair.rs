@@ -27,9 +27,11 @@ impl Pair {
     /// Ends the connection from both sides.
     pub(super) fn unlink(&self) {
         let partner = self.partner.replace(Weak::new()).upgrade();
-        if let Some(Transport::Pair(other)) = partner.as_ref().map(|partner| &partner.transport) {
+        let Some(partner) = partner else { return };
+        if let Transport::Pair(other) = &partner.transport {
             other.partner.replace(Weak::new());
         }
+        partner.attend();
     }
 
     pub(super) fn enabled(&self, state: &Rc<State>, direction: Direction) {

@@ -4,13 +4,18 @@
 //! write proves it outdated, by failing or by moving less than it could.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
-use rustix::io::{Errno, ioctl_fionbio};
-use rustix::net::{SocketFlags, SocketType, getpeername, socket_with, sockopt};
+use rustix::io::{Errno, ioctl_fionbio, retry_on_intr};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketFlags, SocketType, getpeername, getsockname, socket_with, sockopt,
+};
 
+use super::MAX_SINGLE_DEFAULT;
 use super::flags::{BevEvent, Direction, TriggerOptions};
 use super::state::{OnPanic, State};
 use crate::active::When;
@@ -28,13 +33,16 @@ pub(super) struct Socket {
     ready: Cell<EventFlags>,
     /// Writing was turned on with nothing to send: one write callback is owed.
     owes_write: Cell<bool>,
+    finish: Cell<Finish>,
+    /// What was asked for, if anything was: none, or the idle time.
+    keepalive: Cell<Option<Option<Duration>>>,
     /// The turns of the last passes: one of each kind a turn, for fairness.
     read_turn: Cell<u64>,
     write_turn: Cell<u64>,
 }
 
 struct Open {
-    /// Shared for the length of a system call, never while user code runs.
+    /// Shared for the length of a system call; while user code runs, only with a user who borrows it.
     fd: Rc<OwnedFd>,
     key: Key,
 }
@@ -47,6 +55,17 @@ enum Phase {
     Connected,
 }
 
+/// The end of what is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    /// More may come.
+    Open,
+    /// It follows the last byte of the output.
+    Owed,
+    /// The peer was told.
+    Told,
+}
+
 impl Socket {
     pub(super) fn new() -> Self {
         Socket {
@@ -55,6 +74,8 @@ impl Socket {
             connecting_to: RefCell::new(None),
             ready: Cell::new(EventFlags::empty()),
             owes_write: Cell::new(false),
+            finish: Cell::new(Finish::Open),
+            keepalive: Cell::new(None),
             read_turn: Cell::new(0),
             write_turn: Cell::new(0),
         }
@@ -62,6 +83,30 @@ impl Socket {
 
     pub(super) fn raw_fd(&self) -> Option<RawFd> {
         self.open.borrow().as_ref().map(|open| open.fd.as_raw_fd())
+    }
+
+    /// The socket itself, for a call that must not be cut short by a `free`.
+    pub(super) fn fd(&self) -> Option<Rc<OwnedFd>> {
+        self.open.borrow().as_ref().map(|open| open.fd.clone())
+    }
+
+    /// Whether the end is still to follow the output.
+    pub(super) fn owes_finish(&self) -> bool {
+        self.finish.get() == Finish::Owed
+    }
+
+    /// Whether the peer was told that no more comes.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finish.get() == Finish::Told
+    }
+
+    /// Has the end follow the output, to which nothing can be added any more.
+    pub(super) fn finish(&self, state: &State) {
+        if self.finish.get() == Finish::Open {
+            self.finish.set(Finish::Owed);
+            state.output.freeze(End::Back);
+            state.attend();
+        }
     }
 
     /// Whether something can still come from the socket.
@@ -110,7 +155,7 @@ impl Socket {
         self.phase.get() == Phase::Connected
             && self.ready.get().contains(EventFlags::WRITE)
             && state.enabled.get().contains(Direction::WRITE)
-            && (self.owes_write.get() || !state.output.is_empty())
+            && (self.owes_write.get() || self.owes_finish() || !state.output.is_empty())
     }
 
     /// Notes what the poll said.
@@ -138,10 +183,6 @@ impl Socket {
         did
     }
 
-    fn fd(&self) -> Option<Rc<OwnedFd>> {
-        self.open.borrow().as_ref().map(|open| open.fd.clone())
-    }
-
     fn finish_connect(&self, state: &State) -> bool {
         let Some(outcome) = self.fd().and_then(|fd| connected(&fd, self.ready.get())) else {
             self.ready.set(EventFlags::empty());
@@ -166,6 +207,9 @@ impl Socket {
     }
 
     fn read(&self, state: &State) -> bool {
+        if state.is_leaving() {
+            return self.discard(state);
+        }
         let Some(fd) = self.fd() else { return false };
         let most = state.max_single_read.get().min(state.read_room());
         let on_panic = OnPanic(state, Direction::READ);
@@ -193,13 +237,40 @@ impl Socket {
         true
     }
 
+    /// Reads what nobody wants any more, so that closing the socket does not take back what was sent.
+    fn discard(&self, state: &State) -> bool {
+        let Some(fd) = self.fd() else { return false };
+        let mut bytes = [0; MAX_SINGLE_DEFAULT];
+        let outcome = retry_on_intr(|| rustix::io::read(&fd, &mut bytes));
+        drop(fd);
+        match outcome {
+            Ok(0) => state.peer_finished(),
+            Ok(n) => {
+                if n < bytes.len() && !self.ready.get().contains(EventFlags::CLOSED) {
+                    self.clear(EventFlags::READ);
+                }
+                state.discarded(n);
+            }
+            Err(Errno::AGAIN) => {
+                self.clear(EventFlags::READ);
+                return false;
+            }
+            Err(errno) => {
+                let error = Error::io("read from a socket")(errno.into());
+                state.failed(Direction::READ, BevEvent::READING | BevEvent::ERROR, Some(error));
+            }
+        }
+        true
+    }
+
     fn write(&self, state: &State) -> bool {
         let owed = self.owes_write.replace(false);
         if state.output.is_empty() {
+            let told = self.tell_finish(state);
             if owed {
                 state.occasion(Direction::WRITE, TriggerOptions::empty());
             }
-            return owed;
+            return owed || told;
         }
         let Some(fd) = self.fd() else { return false };
         let on_panic = OnPanic(state, Direction::WRITE);
@@ -211,6 +282,7 @@ impl Socket {
                     self.clear(EventFlags::WRITE);
                 }
                 state.transferred(Direction::WRITE);
+                self.tell_finish(state);
                 state.occasion(Direction::WRITE, TriggerOptions::empty());
             }
             Err(error) if error.would_block() => {
@@ -222,8 +294,34 @@ impl Socket {
         true
     }
 
+    /// Tells the peer the end if that is all that is left to send; true if it was.
+    fn tell_finish(&self, state: &State) -> bool {
+        if !self.owes_finish() || !state.output.is_empty() {
+            return false;
+        }
+        let Some(fd) = self.fd() else { return false };
+        self.finish.set(Finish::Told);
+        let outcome = rustix::net::shutdown(&fd, Shutdown::Write);
+        drop(fd);
+        match outcome {
+            Ok(()) => state.finished(),
+            Err(errno) => {
+                let error = Error::io("shut down the sending side of a socket")(errno.into());
+                state.failed(Direction::WRITE, BevEvent::WRITING | BevEvent::ERROR, Some(error));
+            }
+        }
+        true
+    }
+
     fn clear(&self, what: EventFlags) {
         self.ready.set(self.ready.get() - what);
+    }
+
+    /// What is queued can be added to again: the next socket's end is its own.
+    fn reopen(&self, state: &State) {
+        if self.finish.replace(Finish::Open) != Finish::Open {
+            state.output.unfreeze(End::Back);
+        }
     }
 
     /// Ends a connect that failed or took too long, so that its outcome is reported once.
@@ -235,8 +333,8 @@ impl Socket {
         }
     }
 
-    /// Takes the socket out, polled no more.
-    pub(super) fn remove(&self, state: &State) -> Option<OwnedFd> {
+    /// Takes the socket out, polled no more. It is closed when its last holder drops it.
+    pub(super) fn remove(&self, state: &State) -> Option<Rc<OwnedFd>> {
         let Open { fd, key } = self.open.borrow_mut().take()?;
         self.phase.set(Phase::Idle);
         self.ready.set(EventFlags::empty());
@@ -244,7 +342,7 @@ impl Socket {
         self.connecting_to.replace(None);
         state.forget_readiness();
         state.base().remove_stream(fd.as_fd(), key);
-        Rc::into_inner(fd)
+        Some(fd)
     }
 }
 
@@ -263,11 +361,14 @@ fn connected(fd: &OwnedFd, ready: EventFlags) -> Option<std::result::Result<(), 
 
 /// Takes the socket away from a bufferevent that goes on without.
 pub(super) fn take(state: &State) -> Option<OwnedFd> {
-    let fd = state.socket()?.remove(state)?;
+    let socket = state.socket()?;
+    let fd = socket.remove(state)?;
+    socket.reopen(state);
     state.input.unfreeze(End::Back);
     state.output.unfreeze(End::Front);
     state.attend();
-    Some(fd)
+    // A user who borrows it just now keeps it until the borrow ends: then this is a second descriptor of it.
+    Rc::try_unwrap(fd).or_else(|shared| shared.try_clone()).ok()
 }
 
 /// Gives a connected socket to a bufferevent that has none.
@@ -298,6 +399,9 @@ fn open(state: &Rc<State>, fd: OwnedFd) -> Result<Open> {
 
 /// Has the base poll a non-blocking socket.
 fn poll(state: &Rc<State>, fd: OwnedFd) -> Result<Open> {
+    if let Some(Some(keepalive)) = state.socket().map(|socket| socket.keepalive.get()) {
+        keep_alive(&fd, keepalive)?;
+    }
     let key = state.base().add_stream(fd.as_fd(), state.clone())?;
     Ok(Open { fd: Rc::new(fd), key })
 }
@@ -316,6 +420,7 @@ fn install(state: &State, open: Open, phase: Phase) {
 pub(super) fn connect(state: &Rc<State>, address: &Address) -> Result<()> {
     let Some(socket) = state.socket() else { return Err(Error::NotASocket) };
     drop(socket.remove(state));
+    socket.reopen(state);
     state.attend();
     let refused = |errno: Errno| Error::Connect { address: address.to_string(), source: errno.into() };
     match begin(address) {
@@ -347,4 +452,77 @@ fn begin(address: &Address) -> std::result::Result<OwnedFd, Errno> {
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(fd),
         Err(errno) => Err(errno),
     }
+}
+
+/// Which end of the connection an address is asked of.
+#[derive(Clone, Copy)]
+pub(super) enum Side {
+    Local,
+    Peer,
+}
+
+pub(super) fn address(state: &State, side: Side) -> Result<Address> {
+    let what = match side {
+        Side::Local => "ask for the local address of a stream",
+        Side::Peer => "ask for the peer's address of a stream",
+    };
+    let socket = state.socket().ok_or(Error::NotASocket)?;
+    let fd = socket.fd().ok_or_else(|| Error::io(what)(unconnected()))?;
+    let address = match side {
+        Side::Local => getsockname(&fd).map(Some),
+        Side::Peer => getpeername(&fd),
+    };
+    address.map(Address::from_any).map_err(|errno| Error::io(what)(errno.into()))
+}
+
+pub(super) fn shutdown(state: &State, direction: Direction) -> Result<()> {
+    const WHAT: &str = "shut down a stream";
+    let socket = state.socket().ok_or(Error::NotASocket)?;
+    let is_ready = match socket.phase.get() {
+        Phase::Idle => false,
+        // To stop receiving now would end the connect.
+        Phase::Connecting => !direction.contains(Direction::READ),
+        Phase::Connected => true,
+    };
+    let Some(fd) = socket.fd().filter(|_| is_ready) else { return Err(Error::io(WHAT)(unconnected())) };
+    if direction.contains(Direction::READ) {
+        rustix::net::shutdown(&fd, Shutdown::Read).map_err(|errno| Error::io(WHAT)(errno.into()))?;
+        socket.became(EventFlags::READ | EventFlags::CLOSED);
+        state.attend();
+    }
+    drop(fd);
+    if direction.contains(Direction::WRITE) {
+        socket.finish(state);
+    }
+    Ok(())
+}
+
+fn unconnected() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "it is not connected: connect it first")
+}
+
+pub(super) fn set_keepalive(state: &State, idle: Option<Duration>) -> Result<()> {
+    let socket = state.socket().ok_or(Error::NotASocket)?;
+    if let Some(fd) = socket.fd() {
+        keep_alive(&fd, idle)?;
+    }
+    socket.keepalive.set(Some(idle));
+    Ok(())
+}
+
+/// The most that Linux takes, in seconds.
+const LONGEST_KEEPALIVE: u64 = 32_767;
+
+fn keep_alive(fd: &OwnedFd, idle: Option<Duration>) -> Result<()> {
+    let set = || {
+        if !matches!(sockopt::socket_domain(fd)?, AddressFamily::INET | AddressFamily::INET6) {
+            return Ok(());
+        }
+        if let Some(idle) = idle {
+            let seconds = idle.as_secs().saturating_add(u64::from(idle.subsec_nanos() > 0));
+            sockopt::set_tcp_keepidle(fd, Duration::from_secs(seconds.clamp(1, LONGEST_KEEPALIVE)))?;
+        }
+        sockopt::set_socket_keepalive(fd, idle.is_some())
+    };
+    set().map_err(|errno: Errno| Error::io("set the keep-alive of a socket")(errno.into()))
 }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell};
 use std::rc::{Rc, Weak};
 
+use super::farewell::Farewell;
 use super::flags::{BevEvent, BevOptions, Direction, TriggerOptions};
 use super::pair::Pair;
 use super::socket::Socket;
@@ -53,6 +54,8 @@ pub(super) struct State {
     /// The loop runs this object, which looks at everything again at the end.
     is_running: Cell<bool>,
     is_freed: Cell<bool>,
+    /// Set when it is to go once its output is sent.
+    pub(super) farewell: OnceCell<Farewell>,
     pub(super) transport: Transport,
 }
 
@@ -93,6 +96,7 @@ impl State {
             depth: Cell::new(0),
             is_running: Cell::new(false),
             is_freed: Cell::new(false),
+            farewell: OnceCell::new(),
             transport,
         });
         let _ = state.owned.set(base.own(state.clone()));
@@ -113,18 +117,31 @@ impl State {
         }
     }
 
+    /// For its users: an object that only sends what is queued is gone.
     pub(super) fn is_freed(&self) -> bool {
+        self.is_freed.get() || self.is_leaving()
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
         self.is_freed.get()
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        if self.is_freed.get() { Err(Error::Freed { what: "bufferevent" }) } else { Ok(()) }
+        if self.is_freed() { Err(Error::Freed { what: "bufferevent" }) } else { Ok(()) }
     }
 
     /// Only the bufferevent adds to its input and takes from its output.
     pub(super) fn freeze(&self) {
         self.input.freeze(End::Back);
         self.output.freeze(End::Front);
+    }
+
+    /// Nobody adds to either buffer or takes from it any more, but the bufferevent.
+    pub(super) fn freeze_for_good(&self) {
+        for buffer in [&self.input, &self.output] {
+            buffer.freeze(End::Front);
+            buffer.freeze(End::Back);
+        }
     }
 
     pub(super) fn priority(&self) -> usize {
@@ -161,9 +178,6 @@ impl State {
     }
 
     pub(super) fn set_read_marks(&self, low: usize, high: usize) {
-        if self.is_freed.get() {
-            return;
-        }
         self.read_low.set(low);
         self.read_high.set(high);
         // Without a high mark nothing depends on how much of the input was taken.
@@ -178,6 +192,11 @@ impl State {
             self.timeout(direction).set(length);
         }
         self.attend();
+    }
+
+    /// The write time-out.
+    pub(super) fn write_length(&self) -> Option<Nanos> {
+        self.write_timeout.length()
     }
 
     /// Bytes that may come in before the high mark stops them.
@@ -236,6 +255,9 @@ impl State {
 
     /// A failure: the direction is off, the event callback finds the reason in `take_error`.
     pub(super) fn failed(&self, direction: Direction, what: BevEvent, error: Option<Error>) {
+        if self.is_leaving() {
+            return self.left_behind(what, error);
+        }
         self.disable(direction);
         if error.is_some() {
             self.error.set(error);
@@ -342,8 +364,18 @@ impl State {
         if self.is_running.get() || self.is_freed.get() {
             return;
         }
-        if let Some(when) = self.socket().and_then(|socket| socket.has_work(self)) {
-            self.activate(when);
+        match &self.transport {
+            Transport::Socket(socket) => {
+                if let Some(when) = socket.has_work(self) {
+                    self.activate(when);
+                }
+            }
+            Transport::Pair(pair) if self.is_leaving() => {
+                if self.output.is_empty() || pair.partner().is_none() {
+                    self.part_from(pair);
+                }
+            }
+            Transport::Pair(_) => (),
         }
         self.account();
     }
@@ -381,7 +413,8 @@ impl State {
         match &self.transport {
             Transport::Socket(socket) => {
                 waits.set(Direction::READ, is_reading && socket.is_polled());
-                waits.set(Direction::WRITE, socket.waits_to_write(is_writing));
+                let is_finishing = self.enabled.get().contains(Direction::WRITE) && socket.owes_finish();
+                waits.set(Direction::WRITE, socket.waits_to_write(is_writing || is_finishing));
             }
             Transport::Pair(_) => {
                 waits.set(Direction::READ, is_reading);
@@ -429,23 +462,27 @@ impl State {
         reported
     }
 
+    /// What was to be called back is not any more.
+    pub(super) fn forget_occasions(&self) {
+        self.deferred.set(Direction::empty());
+        self.deferred_event.set(BevEvent::empty());
+        self.timed_out.set(Direction::empty());
+    }
+
     pub(super) fn free(&self) {
         if self.is_freed.replace(true) {
             return;
         }
         self.enabled.set(Direction::empty());
-        self.deferred.set(Direction::empty());
-        self.deferred_event.set(BevEvent::empty());
-        self.timed_out.set(Direction::empty());
+        self.forget_occasions();
         self.base.deactivate(&self.node);
         self.account();
         if let Transport::Pair(pair) = &self.transport {
             pair.unlink();
         }
+        self.freeze_for_good();
         for buffer in [&self.input, &self.output] {
             buffer.set_owner(None);
-            buffer.freeze(End::Front);
-            buffer.freeze(End::Back);
         }
         if self.depth.get() == 0 {
             self.close();

@@ -21,6 +21,10 @@ impl Timeout {
         self.length.set(length.unwrap_or(0));
     }
 
+    pub(super) fn length(&self) -> Option<Nanos> {
+        Some(self.length.get()).filter(|&length| length > 0)
+    }
+
     pub(super) fn is_set(&self) -> bool {
         self.length.get() > 0
     }
