@@ -2,6 +2,8 @@
 
 mod mark;
 mod report;
+#[allow(dead_code, unused_imports)]
+mod spool;
 
 pub(crate) use mark::Mark;
 pub use report::Report;
