@@ -312,17 +312,14 @@ mod tests {
     fn every_cut_out_piece_costs_what_it_touches() {
         let payloads = some();
         let bytes = records(&payloads);
-        let mut ends = Vec::new();
-        for n in 1..=payloads.len() {
-            ends.push(records(&payloads[..n]).len());
-        }
         for from in 0..bytes.len() {
             for to in from + 1..=bytes.len() {
                 let damaged = [&bytes[..from], &bytes[to..]].concat();
                 let mut left = expected(&payloads);
                 left.retain(|(sequence, payload)| {
-                    let end = ends[*sequence as usize - 1];
-                    end <= from || end - payload.len() - HEADER >= to
+                    let mut record = Vec::new();
+                    segment::push(&mut record, *sequence, |_, out| out.extend_from_slice(payload)).unwrap();
+                    memchr::memmem::find(&damaged, &record).is_some()
                 });
                 assert_eq!(good(&walk(&damaged, 64, 1..=LAST)).0, left, "{from}..{to}");
             }
@@ -366,7 +363,7 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_is_walked_through(bytes in proptest::collection::vec(
-            prop_oneof![any::<u8>(), Just(0xff), Just(b'r'), Just(b'e'), Just(b'c')], 0..2000),
+            prop_oneof![any::<u8>(), Just(0xff), Just(b'r'), Just(b'e'), Just(b'c')], 0..400),
             chunk in 1usize..300)
         {
             let steps = walk(&bytes, chunk, 1..=LAST);

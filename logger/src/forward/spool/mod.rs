@@ -46,6 +46,7 @@ use crate::error::Error;
 use leftover::Leftover;
 use sender::{BLOCK, Found, block_behind, sync_folder};
 use stream::State;
+use writer::Files;
 
 /// How much a spool holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,7 +154,7 @@ impl Spool {
             }
             readers.push(reader);
             if !is_orphan {
-                writers.push(Writer::new(stream, Arc::clone(&sender), first));
+                writers.push(Writer::new(stream, Arc::clone(&sender), first, Files));
             }
         }
         sync_folder(folder).map_err(cannot("put on the disk", folder))?;

@@ -196,8 +196,9 @@ impl Reader {
     fn enter(&mut self) -> Option<RangeInclusive<u64>> {
         loop {
             let behind = match &self.place {
+                // One more, since a record without its end may stand behind the last one.
                 Place::In { segment, passed } if self.file.is_some() => {
-                    return Some(passed + 1..=segment.last);
+                    return Some(passed + 1..=segment.last.saturating_add(1));
                 }
                 Place::In { .. } => None,
                 Place::Front => Some(0),
@@ -228,6 +229,9 @@ impl Reader {
     /// Passes a record. True if it is to be handed out.
     fn take(&mut self, sequence: u64) -> bool {
         let Place::In { segment, passed } = &mut self.place else { return false };
+        if sequence > segment.last {
+            return false;
+        }
         let first = segment.first;
         let missing = *passed + 1..=sequence.saturating_sub(1);
         *passed = sequence;

@@ -73,13 +73,13 @@ impl Disk for Files {
     }
 }
 
-impl Writer {
+impl<D: Disk> Writer<D> {
     /// A writer whose first record gets the sequence `first`; the block behind it is reserved.
-    pub(super) fn new(stream: Arc<Stream>, sender: Arc<Mutex<Sender>>, first: u64) -> Writer {
+    pub(super) fn new(stream: Arc<Stream>, sender: Arc<Mutex<Sender>>, first: u64, disk: D) -> Writer<D> {
         Writer {
             stream,
             sender,
-            disk: Files,
+            disk,
             current: None,
             pending: Vec::new(),
             accepted: 0,
@@ -90,9 +90,7 @@ impl Writer {
             has_new_name: false,
         }
     }
-}
 
-impl<D: Disk> Writer<D> {
     pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.stream
     }
@@ -301,6 +299,20 @@ impl<D: Disk> Writer<D> {
         let done = state.tidy();
         drop(state);
         self.stream.remove(&done);
+    }
+}
+
+#[cfg(test)]
+impl Writer {
+    /// The same on another disk, before anything is written.
+    pub(super) fn on<D: Disk>(self, disk: D) -> Writer<D> {
+        Writer::new(Arc::clone(&self.stream), Arc::clone(&self.sender), self.head, disk)
+    }
+
+    /// Gives the next record this sequence, before anything is written.
+    pub(super) fn skip_to(&mut self, sequence: u64) {
+        self.head = sequence;
+        self.next = sequence;
     }
 }
 
