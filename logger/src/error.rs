@@ -54,4 +54,33 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Something in the folder of a spool could not be used.
+    #[cfg(feature = "forward")]
+    #[error("the spool cannot {what} {path:?}: {source}")]
+    Spool {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process, or another pool of this one, has this spool.
+    #[cfg(feature = "forward")]
+    #[error("the spool {path:?} is in use: give each pool a folder of its own, or stop the other one")]
+    SpoolInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another version of this crate wrote this spool.
+    #[cfg(feature = "forward")]
+    #[error(
+        "the spool {path:?} is of format {format:?}, not 1: empty it with the program that wrote it, or take another folder"
+    )]
+    SpoolFormat {
+        /// The folder.
+        path: PathBuf,
+        /// What it says of itself.
+        format: String,
+    },
 }
