@@ -46,6 +46,33 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A pool cannot have this number of clients.
+    #[cfg(feature = "forward")]
+    #[error("a pool of {clients} clients is not possible: give it 1 to {most}")]
+    Clients {
+        /// What was given.
+        clients: usize,
+        /// The most.
+        most: usize,
+    },
+    /// A client's thread could not be started.
+    #[cfg(feature = "forward")]
+    #[error("cannot start the thread {name:?}: {source}")]
+    Thread {
+        /// The thread's name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A client could not be made.
+    #[cfg(feature = "forward")]
+    #[error("cannot make client {number} of the pool: {source}")]
+    Client {
+        /// Which, from 0.
+        number: usize,
+        /// Why.
+        source: reactor::Error,
+    },
     /// A file could not be opened, or its folder not made.
     #[error("cannot open the log file {path:?}: {source}")]
     Open {

@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn other_lines_have_no_parts() {
-        for line in ["", "\n", "{", "{}", "x", "x y", "x ERROR", "x ERROR [", "x ERROR y] [z", "{\"time\":\"x\"}"]
+        for line in
+            ["", "\n", "{", "{}", "x", "x y", "x ERROR", "x ERROR [", "x ERROR y] [z", "{\"time\":\"x\"}"]
         {
             assert_eq!(Parts::of(line.as_bytes()), None, "{line:?}");
         }

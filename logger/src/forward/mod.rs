@@ -1,12 +1,20 @@
-//! Records to another machine.
+//! Records to another machine: a pool of clients that keep a record until the collector has acknowledged it.
 
+mod backoff;
+mod client;
+mod feed;
 pub(crate) mod framing;
 mod mark;
+mod pool;
 pub(crate) mod relp;
 mod report;
-pub(crate) mod syslog;
-#[allow(dead_code, unused_imports)]
+mod shared;
 mod spool;
+pub(crate) mod syslog;
+mod window;
 
+pub use feed::Feed;
 pub(crate) use mark::Mark;
+pub use pool::{Builder, Pool, Wire};
 pub use report::Report;
+pub use shared::Counters;

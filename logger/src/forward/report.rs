@@ -1,6 +1,7 @@
 //! What a pool has to say about itself.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,13 @@ pub enum Report {
         reason: String,
         /// When it tries again.
         retry_in: Duration,
+    },
+    /// A client cannot go on, and its records stay in the spool until the next start.
+    Stopped {
+        /// Which client, from 0.
+        client: usize,
+        /// Why.
+        reason: String,
     },
     /// The spool was at its bound, and the oldest records went.
     Dropped {
@@ -66,7 +74,10 @@ impl Report {
         match self {
             Report::Connected { .. } => Level::Info,
             Report::Disconnected { .. } => Level::Warn,
-            Report::Dropped { .. } | Report::Damaged { .. } | Report::Failed { .. } => Level::Error,
+            Report::Stopped { .. }
+            | Report::Dropped { .. }
+            | Report::Damaged { .. }
+            | Report::Failed { .. } => Level::Error,
         }
     }
 }
@@ -82,6 +93,9 @@ impl fmt::Display for Report {
                 "client {client} does not forward to {collector}: {reason}; records wait in the spool, next try in \
                  {retry_in:?}"
             ),
+            Report::Stopped { client, reason } => {
+                write!(f, "client {client} cannot go on, its records stay in the spool: {reason}")
+            }
             Report::Dropped { stream, records, bytes } => write!(
                 f,
                 "the spool is full: the oldest {records} records of stream {stream} ({bytes} bytes) are dropped; give \
@@ -99,5 +113,24 @@ impl fmt::Display for Report {
     }
 }
 
-/// Takes reports, on whichever thread has something to say. It must not wait for the pool.
+/// Takes reports, on whichever thread has something to say.
 pub(crate) type Reporter = Arc<dyn Fn(&Report) + Send + Sync>;
+
+/// What reports are about, for filters. Records about it and everything else of this crate are never forwarded.
+const TARGET: &str = "logger::forward";
+
+/// To the default logger if there is one, else to stderr.
+pub(crate) fn say(report: &Report) {
+    if crate::default().is_some() {
+        crate::log!(target: TARGET, report.level(), "{report}");
+    } else {
+        // Nothing can be done about a stderr that fails.
+        let _ = writeln!(io::stderr(), "{TARGET}: {report}");
+    }
+}
+
+/// Whether records about this are the logger's or the forwarder's own.
+pub(crate) fn is_own(target: &[u8]) -> bool {
+    let rest = target.strip_prefix(b"logger");
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"::"))
+}

@@ -1,0 +1,452 @@
+//! The pool before collectors that behave.
+
+#[path = "util/collector.rs"]
+mod collector;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use collector::{Collector, LONG, mark, texts};
+use logger::forward::{Builder, Pool, Report, Wire};
+use logger::sink::Memory;
+use logger::{Durability, Layout, Level, Logger, error, info, warn};
+use reactor::Address;
+use socket2::{Domain, Socket, Type};
+
+/// The threads of pools in this process.
+fn client_threads() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok())
+        .map(|name| name.trim_end().to_owned())
+        .filter(|name| name.starts_with("forward "))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Held by each test, since each counts the threads of the process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> impl Drop {
+    ALONE.lock().unwrap_or_else(|error| error.into_inner())
+}
+
+/// A pool that reports to nobody.
+fn builder(collector: Address, folder: &Path) -> Builder {
+    Pool::builder(collector, folder).on_report(|_| ())
+}
+
+fn logger(name: &str, pool: &Pool) -> Logger {
+    Logger::builder(name).level(Level::Trace).sink(pool.sink()).build().unwrap()
+}
+
+/// Waits for what becomes true by what other threads do.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < LONG, "{what} did not come");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn pool_of_eight_is_eight_threads() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..8).map(|n| format!("forward {n}")).collect();
+    let collector = Collector::well();
+    let pool = builder(collector.address(), folder.path()).clients(8).start().unwrap();
+    // While it starts and connects.
+    while pool.counters().connected < 8 {
+        assert_eq!(client_threads(), names);
+    }
+    // While it works, over eight streams.
+    let logger = logger("eight", &pool);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for n in 0..100 {
+                    error!(logger: logger, "{n}");
+                }
+            });
+        }
+        while collector.messages().len() < 800 {
+            assert_eq!(client_threads(), names);
+        }
+    });
+    // While it loses its collector and waits for it.
+    drop(collector);
+    until("the loss of all connections", || {
+        assert_eq!(client_threads(), names);
+        pool.counters().connected == 0
+    });
+    assert_eq!(client_threads(), names);
+    drop(pool);
+    assert_eq!(client_threads(), [""; 0]);
+}
+
+#[test]
+fn pool_drop_joins_all_threads() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    for clients in [1, 4, 64] {
+        let collector = Collector::well();
+        let pool = builder(collector.address(), folder.path()).clients(clients).start().unwrap();
+        assert_eq!(client_threads().len(), clients);
+        drop(pool);
+        assert_eq!(client_threads(), [""; 0]);
+    }
+}
+
+/// A socket that listens, accepts nobody, and whose queue is full after some connections: those that come later stay
+/// connecting.
+fn crowded(room: i32) -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    socket.listen(room).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+/// How many TCP connections of this process to the port are in this state, as `/proc/net/tcp` numbers it.
+fn connections_in_state(port: u16, state: &str) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[2].ends_with(&format!(":{port:04X}")) && row[3] == state).count()
+}
+
+#[test]
+fn pool_stops_while_connecting() {
+    const ESTABLISHED: &str = "01";
+    const SYN_SENT: &str = "02";
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    // A queue of 31 holds 32.
+    let (_socket, address) = crowded(31);
+    let pool = builder(address.into(), folder.path()).clients(64).start().unwrap();
+    until("64 connections, half of them connecting", || {
+        connections_in_state(address.port(), ESTABLISHED) == 32
+            && connections_in_state(address.port(), SYN_SENT) == 32
+    });
+    let start = Instant::now();
+    drop(pool);
+    // A connect gives up after 10 s, an answer is waited for 30 s.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(client_threads(), [""; 0]);
+    assert_eq!(connections_in_state(address.port(), SYN_SENT), 0);
+}
+
+#[test]
+fn records_wait_until_a_client_connects() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, address) = crowded(1);
+    drop(socket);
+    let pool = builder(address.into(), folder.path()).clients(2).start().unwrap();
+    let logger = logger("waiting", &pool);
+    for n in 0..100 {
+        error!(logger: logger, "record {n}");
+    }
+    logger.flush();
+    let counters = pool.counters();
+    assert_eq!((counters.connected, counters.spooled, counters.waiting), (0, 100, 100));
+    assert_eq!((counters.sent, counters.acknowledged), (0, 0));
+    assert!(!pool.drain(Duration::ZERO));
+
+    let collector = Collector::at(address, |connection| connection.serve_well());
+    pool.reconnect_now();
+    assert!(pool.drain(LONG));
+    let messages = collector.messages();
+    let expected: Vec<String> = (0..100).map(|n| format!("record {n}")).collect();
+    let found: Vec<&str> =
+        texts(&messages).iter().map(|text| &text[text.find("record").unwrap()..]).collect();
+    assert_eq!(found, expected);
+    let counters = pool.counters();
+    assert_eq!((counters.acknowledged, counters.waiting), (100, 0));
+}
+
+#[test]
+fn a_record_arrives_as_rfc_5424_with_its_mark() {
+    let _alone = alone();
+    for (layout, name) in [(Layout::Text, "as text"), (Layout::Json, "as json")] {
+        let folder = tempfile::tempdir().unwrap();
+        let collector = Collector::well();
+        let pool = builder(collector.address(), folder.path()).clients(1).app("tests").start().unwrap();
+        let memory = Memory::new();
+        let logger =
+            Logger::builder(name).layout(layout).sink(memory.clone()).sink(pool.sink()).build().unwrap();
+        error!(logger: logger, target: "storage", size = 3; "disk \"gone\"\n");
+        logger.flush();
+        assert!(pool.drain(LONG));
+        let message = &collector.end()[0];
+        let line = memory.text();
+        let line = line.strip_suffix('\n').unwrap();
+        let (stamp, text) = match layout {
+            Layout::Json => (&line[9..36], line),
+            _ => line.split_once(' ').unwrap(),
+        };
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        let start = format!(
+            "<11>1 {stamp} {} tests {} - [cloudstore@32473 sender=\"",
+            host.trim(),
+            std::process::id()
+        );
+        assert!(message.starts_with(&start), "{message}");
+        assert!(
+            message.ends_with(&format!("\" stream=\"0\" sequence=\"{}\"] {text}", mark(message).1)),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn levels_and_targets_are_chosen() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::well();
+    let pool = builder(collector.address(), folder.path())
+        .filter("error,storage=info,quiet=off".parse().unwrap())
+        .start()
+        .unwrap();
+    let logger = logger("choice", &pool);
+    info!(logger: logger, target: "storage::index", "yes 1");
+    info!(logger: logger, target: "stor", "no");
+    warn!(logger: logger, target: "other", "no");
+    error!(logger: logger, target: "other", "yes 2");
+    error!(logger: logger, target: "quiet", "no");
+    // The forwarder's own records would beget others for ever.
+    error!(logger: logger, target: "logger::forward", "no");
+    error!(logger: logger, target: "logger", "no");
+    error!(logger: logger, target: "loggerhead", "yes 3");
+    logger.flush();
+    pool.set_filter("warn".parse().unwrap());
+    warn!(logger: logger, target: "other", "yes 4");
+    logger.flush();
+    assert!(pool.drain(LONG));
+    let messages = collector.end();
+    let found: Vec<String> = texts(&messages).iter().map(|text| text[text.len() - 5..].to_owned()).collect();
+    assert!(found.ends_with(&["yes 4".to_owned()]), "{found:?}");
+    assert!(found.iter().all(|text| text.starts_with("yes")), "{messages:?}");
+}
+
+#[test]
+fn the_order_of_each_thread_holds() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::well();
+    let pool = builder(collector.address(), folder.path()).clients(3).window(7).start().unwrap();
+    let logger = logger("order", &pool);
+    thread::scope(|scope| {
+        for thread in 0..8 {
+            let logger = &logger;
+            scope.spawn(move || {
+                for n in 0..500 {
+                    error!(logger: logger, "from {thread}: {n}");
+                }
+            });
+        }
+    });
+    logger.flush();
+    assert!(pool.drain(LONG));
+    let messages = collector.end();
+    assert_eq!(messages.len(), 4000);
+    let mut next = [0; 8];
+    let mut last = [0; 3];
+    for message in &messages {
+        let (_, about) = message.split_once("from ").unwrap();
+        let (thread, n) = about.split_once(": ").unwrap();
+        let (thread, n): (usize, usize) = (thread.parse().unwrap(), n.parse().unwrap());
+        assert_eq!(n, next[thread]);
+        next[thread] += 1;
+        let (stream, sequence) = mark(message);
+        assert!(sequence > last[stream as usize]);
+        last[stream as usize] = sequence;
+    }
+}
+
+#[test]
+fn what_was_not_acknowledged_is_sent_by_the_next_run() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut senders = Vec::new();
+    let mut found = Vec::new();
+    // Fewer clients each time: the streams that are left over are sent too.
+    for (run, clients) in [(0, 4), (1, 2), (2, 1)] {
+        let collector = Collector::new(|connection| {
+            // Takes everything, and acknowledges nothing.
+            if connection.open().is_some() {
+                connection.hang();
+            }
+        });
+        let pool = builder(collector.address(), folder.path()).clients(clients).start().unwrap();
+        let logger = logger(&format!("run {run}"), &pool);
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let logger = &logger;
+                scope.spawn(move || error!(logger: logger, "run {run} thread {thread}"));
+            }
+        });
+        logger.shutdown();
+        until("connections", || pool.counters().connected == clients);
+        drop(pool);
+    }
+    let collector = Collector::well();
+    let pool = builder(collector.address(), folder.path()).clients(1).start().unwrap();
+    assert_eq!(pool.counters().waiting, 12);
+    assert!(pool.drain(LONG));
+    drop(pool);
+    for message in collector.end() {
+        let sender = message.split_once("sender=\"").unwrap().1[..16].to_owned();
+        senders.push(sender);
+        found.push(message.split_once(":").unwrap().1.rsplit_once(" run").unwrap().1.to_owned());
+    }
+    found.sort();
+    let expected: Vec<String> = (0..12).map(|n| format!(" {} thread {}", n / 4, n % 4)).collect();
+    assert_eq!(found, expected);
+    senders.dedup();
+    assert_eq!(senders.len(), 1, "the sender's name is kept with its spool");
+}
+
+#[test]
+fn a_spool_has_one_pool_at_a_time() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (_socket, address) = crowded(1);
+    let pool = builder(address.into(), folder.path()).start().unwrap();
+    let error = builder(address.into(), folder.path()).start().unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    assert_eq!(client_threads().len(), 4);
+    drop(pool);
+    builder(address.into(), folder.path()).start().unwrap();
+}
+
+#[test]
+fn a_sink_outlives_its_pool() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (_socket, address) = crowded(1);
+    let pool = builder(address.into(), folder.path()).start().unwrap();
+    let logger = logger("outlives", &pool);
+    drop(pool);
+    error!(logger: logger, "late");
+    drop(logger);
+    let collector = Collector::well();
+    let pool = builder(collector.address(), folder.path()).start().unwrap();
+    assert!(pool.drain(LONG));
+    assert!(collector.end()[0].ends_with(" late"));
+}
+
+#[test]
+fn plain_syslog_in_both_framings() {
+    let _alone = alone();
+    for (wire, counted) in [(Wire::Newline, false), (Wire::OctetCounted, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let collector = Collector::new(move |connection| {
+            if !counted {
+                return connection.take_lines();
+            }
+            while let Some(data) = connection.counted() {
+                connection.keep(&collector::Frame { txnr: 0, command: String::new(), data });
+            }
+        });
+        let pool = builder(collector.address(), folder.path()).clients(1).wire(wire).start().unwrap();
+        let logger = logger(&format!("{wire:?}"), &pool);
+        for n in 0..1000 {
+            error!(logger: logger, "plain {n}");
+        }
+        logger.flush();
+        let messages = collector.wait_for(1000);
+        let expected: Vec<String> = (0..1000).map(|n| format!("plain {n}")).collect();
+        let found: Vec<&str> =
+            messages.iter().map(|message| &message[message.find("plain").unwrap()..]).collect();
+        assert_eq!(found, expected);
+        assert!(pool.drain(LONG));
+    }
+}
+
+#[test]
+fn a_long_record_is_cut_and_counted() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::well();
+    let pool = builder(collector.address(), folder.path()).max_record(1000).start().unwrap();
+    let logger = logger("long", &pool);
+    error!(logger: logger, "{}", "x".repeat(100_000));
+    error!(logger: logger, "short");
+    logger.flush();
+    assert!(pool.drain(LONG));
+    assert_eq!(pool.counters().cut, 1);
+    let messages = collector.end();
+    let texts = texts(&messages);
+    assert!(texts[0].ends_with(" bytes]") && texts[0].contains("x [cut, 100"), "{}", texts[0]);
+    assert_eq!(texts[0].find(" [cut").unwrap(), 1000);
+}
+
+#[test]
+fn reports_say_what_happens_once() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, address) = crowded(1);
+    drop(socket);
+    let (sender, reports) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let pool = builder(address.into(), folder.path())
+        .clients(1)
+        .on_report(move |report| {
+            let _ = sender.lock().unwrap().send(report.clone());
+        })
+        .start()
+        .unwrap();
+    let first = reports.recv_timeout(LONG).unwrap();
+    assert!(matches!(&first, Report::Disconnected { client: 0, .. }), "{first}");
+    assert_eq!(first.level(), Level::Warn);
+    assert!(first.to_string().contains(&address.to_string()), "{first}");
+    let collector = Collector::at(address, |connection| connection.serve_well());
+    pool.reconnect_now();
+    // However many tries it took, nothing was said in between.
+    let second = reports.recv_timeout(LONG).unwrap();
+    assert_eq!(second, Report::Connected { client: 0, collector: address.into() });
+    drop(collector);
+    let third = reports.recv_timeout(LONG).unwrap();
+    assert!(matches!(&third, Report::Disconnected { .. }), "{third}");
+}
+
+#[test]
+fn a_fatal_record_is_in_the_spool_when_its_call_returns() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (_socket, address) = crowded(1);
+    let pool = builder(address.into(), folder.path()).start().unwrap();
+    let logger =
+        Logger::builder("fatal").sink_with(pool.sink(), Level::Trace, Durability::Sync).build().unwrap();
+    logger::fatal!(logger: logger, "the end is near");
+    assert_eq!(pool.counters().spooled, 1);
+    let held = stored(folder.path());
+    assert!(held.windows(15).any(|window| window == b"the end is near"));
+}
+
+/// All bytes of all files in a folder.
+fn stored(folder: &Path) -> Vec<u8> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(stored(&path)) } else { found.extend(fs::read(path).unwrap()) }
+    }
+    found
+}
+
+#[test]
+fn an_impossible_number_of_clients_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for clients in [0, 1025] {
+        let builder = builder("127.0.0.1:1".parse().unwrap(), folder.path()).clients(clients);
+        let error = builder.start().unwrap_err().to_string();
+        assert!(error.contains(&clients.to_string()), "{error}");
+    }
+}
