@@ -1,0 +1,6 @@
+//! The server that receives.
+
+mod line;
+mod seen;
+mod session;
+mod sniff;
