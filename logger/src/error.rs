@@ -54,4 +54,8 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The event loop refused.
+    #[cfg(feature = "forward")]
+    #[error(transparent)]
+    Loop(#[from] reactor::Error),
 }

@@ -67,6 +67,9 @@ impl Seen {
         stream.admitted = stream.admitted.max(mark.sequence);
         stream.written = stream.written.max(mark.sequence);
         stream.used = stream.used.max(used);
+        if self.streams.len() / 2 > self.most {
+            self.forget();
+        }
     }
 
     /// Forgets the streams that were not heard of for the longest time, if there are too many; how many went. Some more
@@ -80,7 +83,9 @@ impl Seen {
         old.sort_unstable_by_key(|(key, stream)| (stream.used, **key));
         let surplus = self.streams.len() - (self.most - self.most / 8);
         let old: Vec<_> = old.into_iter().take(surplus).map(|(key, _)| *key).collect();
-        old.iter().for_each(|key| drop(self.streams.remove(key)));
+        for key in &old {
+            self.streams.remove(key);
+        }
         old.len()
     }
 

@@ -158,6 +158,13 @@ impl Session {
         self.need
     }
 
+    /// Whoever offers the bytes has looked for a line end itself, and found none in so many.
+    pub(crate) fn has_seen(&mut self, len: usize) {
+        if let Need::LineEnd { seen, .. } = &mut self.need {
+            *seen = len;
+        }
+    }
+
     /// Whether the sender has said enough for now: it has begun to speak, and is in the middle of nothing. `left` bytes
     /// were not taken.
     pub(crate) fn is_at_rest(&self, left: usize) -> bool {
@@ -493,7 +500,7 @@ mod tests {
     fn what_makes_no_sense_ends_the_session_and_says_what_came() {
         let cases: [(&[u8], &str); 7] = [
             (b"1 open 0\n2 syslog 1 ab", "no RELP: \"b\" where a line end belongs"),
-            (b"1 open 0\nGET /", "no RELP: \"G\" where a frame's number belongs"),
+            (b"1 open 0\nGET /", "no RELP: \"GET /\" where a frame's number belongs"),
             (b"1 open 0\n2 open 0\n", "no RELP: the command \"open\" where syslog or close"),
             (b"1 open 0\n2 starttls 0\n", "no RELP: the command \"starttls\""),
             (b"1 open 0\n2 close 999999 x", "no RELP: a frame with 999999 bytes of data, when at most 4096"),
@@ -503,7 +510,7 @@ mod tests {
         for (bytes, expected) in cases {
             let heard = hear(8, &[bytes]);
             let said = heard.garbage.unwrap().to_string();
-            assert!(said.starts_with(&expected[..expected.len().min(30)]), "{said}");
+            assert!(said.starts_with(expected), "{said}");
             assert!(hear(8, &bytes.chunks(1).collect::<Vec<_>>()).garbage.is_some());
         }
     }

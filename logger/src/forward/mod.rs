@@ -1,7 +1,7 @@
 //! Records to another machine.
 
 pub(crate) mod framing;
-mod mark;
+pub(crate) mod mark;
 pub(crate) mod relp;
 mod report;
 pub(crate) mod syslog;
