@@ -14,6 +14,9 @@ use super::sniff::Wire;
 const MAX_OUTPUT: usize = 64 * 1024;
 const LOW_OUTPUT: usize = 16 * 1024;
 
+/// Room for answers that is kept, enough for a turn's records of a usual length.
+const KEPT_REPLIES: usize = 64 * 1024;
+
 pub(crate) struct Connection {
     pub(crate) bev: Bufferevent,
     /// For messages.
@@ -128,8 +131,9 @@ impl Connection {
         if !replies.is_empty() {
             let _ = self.bev.write(&replies);
             replies.clear();
-            replies.shrink_to(MAX_OUTPUT);
+            replies.shrink_to(KEPT_REPLIES);
         }
+        drop(replies);
         if self.bev.output().len() > MAX_OUTPUT {
             self.is_clogged.set(true);
             self.bev.set_write_mark(LOW_OUTPUT);
