@@ -1,12 +1,24 @@
 //! The one binary: parse, build, run.
 
+mod backlog;
+mod cli;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
 use clap::Parser;
 
-/// Self-hosted cloud storage for a LAN.
-#[derive(Debug, Parser)]
-#[command(name = "cloudstore", version, arg_required_else_help = true)]
-struct Cli {}
+use crate::cli::{Cli, Command};
 
-fn main() {
-    Cli::parse();
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Backlog(args) => backlog::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "cloudstore: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

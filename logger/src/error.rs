@@ -110,4 +110,8 @@ pub enum Error {
         /// What it says of itself.
         format: String,
     },
+    /// The event loop refused.
+    #[cfg(feature = "forward")]
+    #[error(transparent)]
+    Loop(#[from] reactor::Error),
 }

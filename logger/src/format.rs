@@ -213,6 +213,17 @@ fn escape(out: &mut Vec<u8>, text: &str, escape_as: Escape) {
     }
 }
 
+/// Bytes without control characters: they are escaped as in a message, and what is not UTF-8 is written as `\xNN`.
+#[cfg(feature = "forward")]
+pub(crate) fn escape_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => escape(out, text, Escape::Control),
+        Err(_) => {
+            let _ = write!(Escaper(out, Escape::Control), "{}", crate::Bytes(bytes));
+        }
+    }
+}
+
 #[inline]
 fn is_plain(text: &[u8], escape_as: Escape) -> bool {
     match escape_as {

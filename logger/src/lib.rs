@@ -22,6 +22,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "forward")]
+pub mod backlog;
 mod clock;
 mod cpu;
 mod error;

@@ -4,7 +4,7 @@ mod backoff;
 mod client;
 mod feed;
 pub(crate) mod framing;
-mod mark;
+pub(crate) mod mark;
 mod pool;
 pub(crate) mod relp;
 mod report;

@@ -13,6 +13,8 @@ use crate::level::Level;
 pub use console::Console;
 pub use file::File;
 pub use memory::Memory;
+#[cfg(feature = "forward")]
+pub(crate) use rolling::{Archive, Janitor, day_of, today};
 pub use rolling::{Rolling, RollingOptions};
 pub use unwritten::Unwritten;
 

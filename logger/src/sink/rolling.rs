@@ -145,7 +145,7 @@ impl Sink for Rolling {
 
 /// The old files of one log file, by their names.
 #[derive(Clone, Debug)]
-struct Archive {
+pub(crate) struct Archive {
     folder: PathBuf,
     stem: String,
     extension: String,
@@ -153,7 +153,7 @@ struct Archive {
 }
 
 impl Archive {
-    fn of(path: &Path) -> io::Result<Archive> {
+    pub(crate) fn of(path: &Path) -> io::Result<Archive> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let text = |part: Option<&std::ffi::OsStr>| {
             part.map_or_else(String::new, |part| part.to_string_lossy().into_owned())
@@ -169,7 +169,7 @@ impl Archive {
     }
 
     /// A name for the next old file.
-    fn next(&mut self) -> PathBuf {
+    pub(crate) fn next(&mut self) -> PathBuf {
         self.last += 1;
         let (year, month, day) = civil(today());
         let mut name = format!("{}-{year:04}{month:02}{day:02}-{:06}", self.stem, self.last);
@@ -181,7 +181,7 @@ impl Archive {
     }
 
     /// The old files, the oldest first.
-    fn list(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+    pub(crate) fn list(&self) -> io::Result<Vec<(u64, PathBuf)>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let name = entry?.file_name();
@@ -211,14 +211,14 @@ impl Archive {
 
 /// Compresses and removes old files on a thread of its own.
 #[derive(Debug)]
-struct Janitor {
+pub(crate) struct Janitor {
     asides: Option<Sender<PathBuf>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Janitor {
     /// `None` if there is nothing to do for it, or no thread to be had; the next roll tries again.
-    fn start(archive: Archive, options: &RollingOptions) -> Option<Janitor> {
+    pub(crate) fn start(archive: Archive, options: &RollingOptions) -> Option<Janitor> {
         let (keep, compress) = (options.keep, options.compress);
         if keep.is_none() && !compress {
             return None;
@@ -234,7 +234,7 @@ impl Janitor {
         Some(Janitor { asides: Some(sender), thread: Some(thread) })
     }
 
-    fn tell(&self, aside: PathBuf) {
+    pub(crate) fn tell(&self, aside: PathBuf) {
         if let Some(asides) = &self.asides {
             let _ = asides.send(aside);
         }
@@ -290,11 +290,11 @@ fn compress_file(path: &Path) -> io::Result<()> {
 }
 
 /// Days since 1970.
-fn today() -> i64 {
+pub(crate) fn today() -> i64 {
     day_of(SystemTime::now())
 }
 
-fn day_of(time: SystemTime) -> i64 {
+pub(crate) fn day_of(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs() / 86_400).unwrap_or(i64::MAX)
 }

@@ -1,0 +1,773 @@
+//! The file that records go to: whole lines, rolled over, each file with what is known of the senders before it.
+//!
+//! A new file begins with a *checkpoint*, so that the marks of all streams are known from the newest file alone:
+//!
+//! ```text
+//! # cloudstore backlog 1 marks=2
+//! # mark 00c0ffee00c0ffee/0/17 2026-11-22T14:03:56.234567Z
+//! # mark 00c0ffee00c0ffee/2/5 2026-11-22T14:03:51.000000Z
+//! ```
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::str;
+
+use flate2::bufread::MultiGzDecoder;
+use memchr::{memchr, memrchr};
+use rustix::fs::{FlockOperation, flock};
+
+use super::line::{Stamps, parse_mark};
+use super::seen::Seen;
+use crate::error::Error;
+use crate::forward::Mark;
+use crate::forward::mark::parse_number;
+use crate::sink::{Archive, Janitor, RollingOptions, day_of, today};
+
+/// What a checkpoint begins with, before the number of marks that follow.
+const CHECKPOINT: &str = "# cloudstore backlog 1 marks=";
+const MARK: &str = "# mark ";
+/// A mark stands nearer to the beginning of its line than this.
+const LONGEST_HEAD: usize = 4096;
+
+/// An open file, as far as it is needed here.
+pub(crate) trait Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    fn sync(&mut self) -> io::Result<()>;
+    fn len(&self) -> io::Result<u64>;
+    fn set_len(&mut self, len: u64) -> io::Result<()>;
+    /// Whether it is what the path names.
+    fn is_at(&self, path: &Path) -> bool;
+}
+
+impl Disk for fs::File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(self, bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        fs::File::set_len(self, len)
+    }
+    fn is_at(&self, path: &Path) -> bool {
+        let place = |data: fs::Metadata| (data.dev(), data.ino());
+        matches!((self.metadata().map(place), fs::metadata(path).map(place)), (Ok(ours), Ok(theirs)) if ours == theirs)
+    }
+}
+
+/// Opens a file for appending.
+pub(crate) type Opener = Box<dyn FnMut(&Path) -> io::Result<Box<dyn Disk>>>;
+
+/// Lines that are to be written.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) bytes: Vec<u8>,
+    /// How many of them are in the file: whole lines.
+    done: usize,
+    /// How many bytes of the next line are in the file and cannot be taken out.
+    torn: usize,
+    /// How many of those that are done are in the file and not known to be on the disk.
+    unsynced: usize,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// What is to be written still.
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.done..]
+    }
+
+    /// Lets go of what is written; a little room is kept.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_CAPACITY);
+        (self.done, self.torn, self.unsynced) = (0, 0, 0);
+    }
+}
+
+/// Room of a batch that is kept from one to the next.
+const KEPT_CAPACITY: usize = 8 * 1024 * 1024;
+
+pub(crate) struct LogFile {
+    path: PathBuf,
+    opener: Opener,
+    open: Option<Box<dyn Disk>>,
+    rolling: RollingOptions,
+    sync: bool,
+    archive: Archive,
+    janitor: Option<Janitor>,
+    /// Bytes of lines, without those of a checkpoint, which may be large where files are small.
+    size: u64,
+    /// The day of its last line.
+    day: i64,
+    /// The checkpoint that is still to be written, and how much of it is.
+    checkpoint: Option<(Vec<u8>, usize)>,
+    /// The file has none yet.
+    wants_checkpoint: bool,
+}
+
+/// What was noticed when a file was opened.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Bytes of a last line without its end, which were cut off.
+    pub(crate) torn: u64,
+    /// Old files that could not be read, and why.
+    pub(crate) unread: Vec<(PathBuf, String)>,
+}
+
+impl LogFile {
+    /// Opens the file, or makes it, and learns from it and the old ones how far each stream has come.
+    pub(crate) fn open(
+        path: &Path,
+        rolling: RollingOptions,
+        sync: bool,
+        seen: &mut Seen,
+    ) -> Result<(LogFile, Found), Error> {
+        let refused = |source| Error::Open { path: path.to_owned(), source };
+        let archive = Archive::of(path).map_err(refused)?;
+        let file = open(path).map_err(refused)?;
+        let mut found = Found::default();
+        let reading = fs::File::open(path).map_err(refused)?;
+        let read = read_marks(BufReader::with_capacity(READ_SIZE, reading), seen).map_err(refused)?;
+        if read.torn > 0 {
+            let len = file.metadata().map_err(refused)?.len();
+            file.set_len(len.saturating_sub(read.torn)).map_err(refused)?;
+            found.torn = read.torn;
+        }
+        if !read.has_checkpoint {
+            learn_from_old(&archive, seen, &mut found).map_err(refused)?;
+        }
+        let day = day_of(file.metadata().and_then(|data| data.modified()).map_err(refused)?);
+        let mut opened = LogFile {
+            path: path.to_owned(),
+            opener: Box::new(|path| Ok(Box::new(open(path)?))),
+            open: Some(Box::new(file)),
+            rolling,
+            sync,
+            archive,
+            janitor: None,
+            size: read.bytes,
+            day,
+            checkpoint: None,
+            wants_checkpoint: !read.has_checkpoint,
+        };
+        opened.tidy_later(None);
+        Ok((opened, found))
+    }
+
+    /// Writes all of `batch` that is not written yet, and with `sync` waits for the disk. `seen` knows of each of its
+    /// records.
+    ///
+    /// # Errors
+    /// What the system said. Called again, it goes on where it was: no line is lost, none is written twice, and the
+    /// file holds whole lines, unless the system does not even let it be cut.
+    pub(crate) fn write(&mut self, batch: &mut Batch, seen: &mut Seen) -> io::Result<()> {
+        while !batch.rest().is_empty() {
+            self.write_checkpoint(seen)?;
+            let fits = self.room_for(batch.rest());
+            if fits == 0 {
+                // What goes to the next file must not be taken for written in this one.
+                self.sync_lines(batch)?;
+                note_lines(&batch.bytes[..batch.done], seen);
+                batch.torn = 0;
+                self.roll()?;
+                continue;
+            }
+            self.write_lines(batch, fits)?;
+        }
+        self.sync_lines(batch)?;
+        seen.wrote_all();
+        batch.clear();
+        Ok(())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until the disk has everything.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.open.as_mut().map_or(Ok(()), |file| file.sync())
+    }
+
+    /// Opens the path anew, after another program has moved the file away. If it is the same file still, nothing
+    /// happens; if it cannot be opened, the old one stays in use.
+    pub(crate) fn reopen(&mut self, batch: &mut Batch, seen: &mut Seen) -> io::Result<()> {
+        if self.open.as_ref().is_some_and(|file| file.is_at(&self.path)) {
+            return Ok(());
+        }
+        let file = (self.opener)(&self.path)?;
+        let len = file.len()?;
+        self.sync_lines(batch)?;
+        note_lines(&batch.bytes[..batch.done], seen);
+        // A line that is torn in the old file is written whole into the new one.
+        batch.torn = 0;
+        self.open = Some(file);
+        self.begin_file(len);
+        Ok(())
+    }
+
+    fn begin_file(&mut self, len: u64) {
+        self.size = len;
+        self.day = today();
+        self.checkpoint = None;
+        self.wants_checkpoint = true;
+    }
+
+    /// Puts the file aside and begins a new one.
+    fn roll(&mut self) -> io::Result<()> {
+        let aside = self.archive.next();
+        match fs::rename(&self.path, &aside) {
+            // Somebody has removed it: there is nothing to put aside.
+            Err(error) if error.kind() == ErrorKind::NotFound => (),
+            outcome => outcome?,
+        }
+        self.open = None;
+        self.tidy_later(Some(aside));
+        Ok(())
+    }
+
+    /// Opens the file if that failed before, and writes its checkpoint if it has none.
+    fn write_checkpoint(&mut self, seen: &Seen) -> io::Result<()> {
+        if self.open.is_none() {
+            let file = (self.opener)(&self.path)?;
+            let len = file.len()?;
+            self.open = Some(file);
+            self.begin_file(len);
+            if self.sync {
+                sync_folder(&self.path)?;
+            }
+        }
+        if !self.wants_checkpoint {
+            return Ok(());
+        }
+        let Some(file) = &mut self.open else { return Ok(()) };
+        let (bytes, done) = self.checkpoint.get_or_insert_with(|| (checkpoint(seen), 0));
+        while *done < bytes.len() {
+            match file.write(&bytes[*done..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => *done += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => (),
+                Err(error) => return Err(error),
+            }
+        }
+        self.checkpoint = None;
+        self.wants_checkpoint = false;
+        Ok(())
+    }
+
+    /// How many bytes of these lines belong into this file. A line of any length belongs into an empty one.
+    fn room_for(&self, lines: &[u8]) -> usize {
+        if self.size > 0 && self.rolling.daily && today() != self.day {
+            return 0;
+        }
+        let Some(max) = self.rolling.max_bytes else { return lines.len() };
+        let room = usize::try_from(max.saturating_sub(self.size)).unwrap_or(usize::MAX);
+        if lines.len() <= room {
+            return lines.len();
+        }
+        let fits = memrchr(b'\n', &lines[..room]).map_or(0, |end| end + 1);
+        if fits == 0 && self.size == 0 {
+            return memchr(b'\n', lines).map_or(lines.len(), |end| end + 1);
+        }
+        fits
+    }
+
+    /// Writes the next `len` bytes of a batch, which are whole lines. What a failure leaves of a line in the file is cut
+    /// off again.
+    fn write_lines(&mut self, batch: &mut Batch, len: usize) -> io::Result<()> {
+        let Some(file) = &mut self.open else { return Ok(()) };
+        let from = batch.done;
+        let mut at = from + batch.torn;
+        let failed = loop {
+            if at == from + len {
+                break None;
+            }
+            match file.write(&batch.bytes[at..from + len]) {
+                Ok(0) => break Some(ErrorKind::WriteZero.into()),
+                Ok(n) => at += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => (),
+                Err(error) => break Some(error),
+            }
+        };
+        let whole = memrchr(b'\n', &batch.bytes[from..at]).map_or(0, |end| end + 1);
+        batch.done = from + whole;
+        batch.unsynced += whole;
+        batch.torn = at - batch.done;
+        self.size += whole as u64;
+        self.day = today();
+        let Some(error) = failed else { return Ok(()) };
+        if batch.torn > 0 && take_back(file.as_mut(), batch.torn).is_ok() {
+            batch.torn = 0;
+        }
+        Err(error)
+    }
+
+    /// Waits for the disk if that is wanted. If it fails, nobody knows what is there: the lines are taken out of the file
+    /// to be written again.
+    fn sync_lines(&mut self, batch: &mut Batch) -> io::Result<()> {
+        if self.sync
+            && batch.unsynced > 0
+            && let Some(file) = &mut self.open
+        {
+            let outcome = file.sync();
+            if outcome.is_err() && take_back(file.as_mut(), batch.unsynced + batch.torn).is_ok() {
+                batch.torn = 0;
+                batch.done -= batch.unsynced;
+                self.size = self.size.saturating_sub(batch.unsynced as u64);
+                batch.unsynced = 0;
+            }
+            outcome?;
+        }
+        batch.unsynced = 0;
+        Ok(())
+    }
+
+    /// Has old files compressed and superfluous ones removed.
+    fn tidy_later(&mut self, aside: Option<PathBuf>) {
+        if self.janitor.is_none() {
+            self.janitor = Janitor::start(self.archive.clone(), &self.rolling);
+        }
+        if let (Some(janitor), Some(aside)) = (&self.janitor, aside) {
+            janitor.tell(aside);
+        }
+    }
+}
+
+/// A file that nobody else appends to. It is made if it does not exist.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let file = OpenOptions::new().append(true).create(true).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+        rustix::io::Errno::WOULDBLOCK => {
+            io::Error::new(ErrorKind::ResourceBusy, "another server writes to it")
+        }
+        errno => errno.into(),
+    })?;
+    Ok(file)
+}
+
+fn take_back(file: &mut dyn Disk, bytes: usize) -> io::Result<()> {
+    let len = file.len()?;
+    file.set_len(len.saturating_sub(bytes as u64))
+}
+
+/// A file is on the disk when its name is.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// The records of these lines are in the file.
+fn note_lines(lines: &[u8], seen: &mut Seen) {
+    for line in lines.split(|&byte| byte == b'\n') {
+        if let Some((mark, _)) = parse_mark(line) {
+            seen.wrote(mark);
+        }
+    }
+}
+
+fn checkpoint(seen: &Seen) -> Vec<u8> {
+    let mut marks: Vec<_> = seen.written().collect();
+    marks.sort_unstable();
+    let mut out = Vec::new();
+    let mut stamps = Stamps::new();
+    let _ = writeln!(out, "{CHECKPOINT}{}", marks.len());
+    for (mark, used) in marks {
+        let _ = write!(out, "{MARK}{mark} ");
+        out.extend_from_slice(stamps.stamp(used));
+        out.push(b'\n');
+    }
+    out
+}
+
+const READ_SIZE: usize = 256 * 1024;
+
+/// What a file says about the senders.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    has_checkpoint: bool,
+    /// Bytes of lines, without those of checkpoints.
+    bytes: u64,
+    /// Bytes behind the last line end.
+    torn: u64,
+}
+
+/// Reads the marks of all whole lines.
+pub(crate) fn read_marks(mut file: impl BufRead, seen: &mut Seen) -> io::Result<Content> {
+    let mut read = Content::default();
+    // How many marks of a checkpoint are still to come.
+    let mut expected: Option<u64> = None;
+    let mut head = Vec::new();
+    loop {
+        head.clear();
+        let (len, is_whole) = read_line(&mut file, &mut head)?;
+        if !is_whole {
+            read.torn = len;
+            return Ok(read);
+        }
+        let text = str::from_utf8(&head).unwrap_or_default();
+        if let Some(count) = text.strip_prefix(CHECKPOINT) {
+            expected = parse_number(count);
+        } else if let Some(mark) = text.strip_prefix(MARK) {
+            if let Some((mark, used)) = parse_checkpoint_mark(mark) {
+                seen.learn(mark, used);
+                expected = expected.and_then(|left| left.checked_sub(1));
+            }
+        } else {
+            read.bytes += len;
+            if let Some((mark, time)) = parse_mark(&head) {
+                seen.learn(mark, micros(time));
+            }
+        }
+        if expected == Some(0) {
+            read.has_checkpoint = true;
+            expected = None;
+        }
+    }
+}
+
+fn parse_checkpoint_mark(text: &str) -> Option<(Mark, u64)> {
+    let (mark, time) = text.split_once(' ')?;
+    Some((mark.parse().ok()?, micros(time)))
+}
+
+/// Microseconds since 1970, as far as that can be told.
+fn micros(time: &str) -> u64 {
+    let time = time.parse::<jiff::Timestamp>().map_or(0, |time| time.as_microsecond());
+    u64::try_from(time).unwrap_or(0)
+}
+
+/// Reads a line, of which at most [`LONGEST_HEAD`] bytes are put into `head`, without its end. Returns its length with its
+/// end, and whether it has one.
+fn read_line(file: &mut impl BufRead, head: &mut Vec<u8>) -> io::Result<(u64, bool)> {
+    let mut len = 0;
+    loop {
+        let bytes = match file.fill_buf() {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if bytes.is_empty() {
+            return Ok((len, false));
+        }
+        let end = memchr(b'\n', bytes);
+        let part = &bytes[..end.unwrap_or(bytes.len())];
+        head.extend_from_slice(&part[..part.len().min(LONGEST_HEAD - head.len())]);
+        let taken = end.map_or(bytes.len(), |end| end + 1);
+        file.consume(taken);
+        len += taken as u64;
+        if end.is_some() {
+            return Ok((len, true));
+        }
+    }
+}
+
+/// Learns from the old files, the newest first, until one of them knows what was before it.
+fn learn_from_old(archive: &Archive, seen: &mut Seen, found: &mut Found) -> io::Result<()> {
+    for (_, path) in archive.list()?.into_iter().rev() {
+        let outcome = fs::File::open(&path).and_then(|file| {
+            let file = BufReader::with_capacity(READ_SIZE, file);
+            if path.extension().is_some_and(|extension| extension == "gz") {
+                read_marks(BufReader::with_capacity(READ_SIZE, MultiGzDecoder::new(file)), seen)
+            } else {
+                read_marks(file, seen)
+            }
+        });
+        match outcome {
+            Ok(read) if read.has_checkpoint => break,
+            Ok(_) => (),
+            Err(error) => found.unread.push((path, error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+
+    fn mark(sequence: u64) -> Mark {
+        Mark { sender: 0xc0ffee, stream: 1, sequence }
+    }
+
+    fn line(sequence: u64) -> String {
+        format!("2026-11-22T14:03:56.234567Z web1 server[4711] {} INFO  {sequence}\n", mark(sequence))
+    }
+
+    /// A new record, as the server takes it.
+    fn add(batch: &mut Batch, seen: &mut Seen, sequence: u64) {
+        if seen.admit(mark(sequence), 1) {
+            batch.bytes.extend_from_slice(line(sequence).as_bytes());
+        }
+    }
+
+    fn options(max_bytes: Option<u64>) -> RollingOptions {
+        RollingOptions { max_bytes, daily: false, keep: None, compress: false }
+    }
+
+    fn start(path: &Path, max_bytes: Option<u64>) -> (LogFile, Seen, Found) {
+        let mut seen = Seen::new(100);
+        let (file, found) = LogFile::open(path, options(max_bytes), false, &mut seen).unwrap();
+        (file, seen, found)
+    }
+
+    /// How far the stream is known to have come.
+    fn high(seen: &Seen) -> u64 {
+        seen.written().map(|(mark, _)| mark.sequence).max().unwrap_or(0)
+    }
+
+    /// What all files hold but their checkpoints, the oldest file first.
+    fn records(path: &Path) -> String {
+        let old = Archive::of(path).unwrap().list().unwrap();
+        let paths = old.into_iter().map(|(_, path)| path).chain([path.to_owned()]);
+        let texts: String = paths.filter_map(|path| fs::read_to_string(path).ok()).collect();
+        texts.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+    }
+
+    #[test]
+    fn a_new_file_begins_with_what_was_written_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let (mut file, mut seen, _) = start(&path, Some(150));
+        let mut batch = Batch::default();
+        // Two lines fit into a file.
+        (1..=3).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+        file.write(&mut batch, &mut seen).unwrap();
+        (4..=6).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+        file.write(&mut batch, &mut seen).unwrap();
+        assert_eq!(records(&path), (1..=6).map(line).collect::<String>());
+        let old = Archive::of(&path).unwrap().list().unwrap();
+        let texts: Vec<_> = old.iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect();
+        let time = "1970-01-01T00:00:00.000001Z";
+        assert_eq!(texts[0], format!("# cloudstore backlog 1 marks=0\n{}{}", line(1), line(2)));
+        for (text, before) in [(&texts[1], 2), (&fs::read_to_string(&path).unwrap(), 4)] {
+            let head = format!("# cloudstore backlog 1 marks=1\n# mark {} {time}\n", mark(before));
+            assert_eq!(*text, format!("{head}{}{}", line(before + 1), line(before + 2)));
+        }
+    }
+
+    #[test]
+    fn marks_come_back_from_the_file_the_old_ones_and_compressed_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        assert_eq!(high(&start(&path, None).1), 0);
+        let old = |name: &str, text: String, compressed: bool| {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            match compressed {
+                true => GzEncoder::new(file, Compression::default()).write_all(text.as_bytes()).unwrap(),
+                false => (&file).write_all(text.as_bytes()).unwrap(),
+            }
+        };
+        // Without checkpoints all files count, with one the older ones do not.
+        old("a-20261122-000001.log.gz", line(100), true);
+        assert_eq!(high(&start(&path, None).1), 100);
+        old("a-20261122-000002.log", format!("# cloudstore backlog 1 marks=0\n{}", line(5)), false);
+        assert_eq!(high(&start(&path, None).1), 5);
+        fs::write(&path, line(4)).unwrap();
+        assert_eq!(high(&start(&path, None).1), 5);
+        let torn_head = format!("# cloudstore backlog 1 marks=2\n# mark {} 2026-11-22T14:03:56Z\n", mark(6));
+        fs::write(&path, &torn_head).unwrap();
+        let (mut file, mut seen, _) = start(&path, None);
+        assert_eq!(high(&seen), 6);
+        let mut batch = Batch::default();
+        add(&mut batch, &mut seen, 7);
+        file.write(&mut batch, &mut seen).unwrap();
+        drop(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&torn_head) && text.ends_with(&line(7)), "{text}");
+        assert!(text[torn_head.len()..].starts_with("# cloudstore backlog 1 marks=1\n"), "{text}");
+    }
+
+    #[test]
+    fn a_damaged_old_file_is_reported_and_the_others_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        fs::write(folder.path().join("a-20261122-000001.log"), line(3)).unwrap();
+        let damaged = folder.path().join("a-20261122-000002.log.gz");
+        fs::write(&damaged, "no gzip").unwrap();
+        let (_, seen, found) = start(&path, None);
+        assert_eq!(high(&seen), 3);
+        assert_eq!(found.unread[0].0, damaged);
+    }
+
+    #[test]
+    fn a_torn_line_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let whole = format!("# cloudstore backlog 1 marks=0\n{}", line(1));
+        for torn in 1..line(2).len() {
+            fs::write(&path, format!("{whole}{}", &line(2)[..torn])).unwrap();
+            let (_, seen, found) = start(&path, None);
+            assert_eq!((found.torn, high(&seen)), (torn as u64, 1));
+            assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_made_anew_with_a_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let (mut file, mut seen, _) = start(&path, None);
+        let mut batch = Batch::default();
+        add(&mut batch, &mut seen, 1);
+        file.write(&mut batch, &mut seen).unwrap();
+        file.reopen(&mut batch, &mut seen).unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        file.reopen(&mut batch, &mut seen).unwrap();
+        add(&mut batch, &mut seen, 2);
+        file.write(&mut batch, &mut seen).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&format!("# cloudstore backlog 1 marks=1\n# mark {} ", mark(1))), "{text}");
+        assert!(text.ends_with(&line(2)), "{text}");
+        drop(file);
+        assert_eq!(high(&start(&path, None).1), 2);
+    }
+
+    #[test]
+    fn two_servers_do_not_share_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let _first = start(&path, None);
+        let refused =
+            LogFile::open(&path, options(None), false, &mut Seen::new(1)).err().unwrap().to_string();
+        assert!(refused.contains("another server writes to it"), "{refused}");
+        let folder = LogFile::open(folder.path(), options(None), false, &mut Seen::new(1));
+        assert!(folder.is_err());
+    }
+
+    /// What the disk does at its next calls.
+    #[derive(Clone, Copy, Debug)]
+    enum Mood {
+        Good,
+        Fail,
+        /// Takes so many bytes.
+        Short(usize),
+    }
+
+    /// A file on a disk that has its moods.
+    struct Moody {
+        file: fs::File,
+        moods: Rc<RefCell<VecDeque<Mood>>>,
+    }
+
+    impl Moody {
+        fn mood(&self) -> Mood {
+            self.moods.borrow_mut().pop_front().unwrap_or(Mood::Good)
+        }
+    }
+
+    impl Disk for Moody {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.mood() {
+                Mood::Good => Disk::write(&mut self.file, bytes),
+                Mood::Fail => Err(ErrorKind::StorageFull.into()),
+                Mood::Short(n) => Disk::write(&mut self.file, &bytes[..bytes.len().min(n)]),
+            }
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            match self.mood() {
+                Mood::Fail => Err(ErrorKind::Other.into()),
+                _ => Ok(()),
+            }
+        }
+        fn len(&self) -> io::Result<u64> {
+            Disk::len(&self.file)
+        }
+        fn set_len(&mut self, len: u64) -> io::Result<()> {
+            Disk::set_len(&mut self.file, len)
+        }
+        fn is_at(&self, path: &Path) -> bool {
+            self.file.is_at(path)
+        }
+    }
+
+    /// Opens the file on a moody disk. The first mood is spent on a file that is opened.
+    fn start_moody(path: &Path, sync: bool, moods: &Rc<RefCell<VecDeque<Mood>>>) -> (LogFile, Seen) {
+        let mut seen = Seen::new(100);
+        let (mut file, _) = LogFile::open(path, options(Some(200)), sync, &mut seen).unwrap();
+        let moods = moods.clone();
+        file.opener = Box::new(move |path| {
+            let mood = moods.borrow_mut().pop_front();
+            match mood {
+                Some(Mood::Fail) => Err(ErrorKind::Other.into()),
+                _ => Ok(Box::new(Moody { file: open(path)?, moods: moods.clone() })),
+            }
+        });
+        file.open = None;
+        let wants_checkpoint = file.wants_checkpoint;
+        let size = file.size;
+        file.open = Some((file.opener)(path).unwrap_or_else(|_| Box::new(open(path).unwrap())));
+        (file.wants_checkpoint, file.size) = (wants_checkpoint, size);
+        (file, seen)
+    }
+
+    fn moods() -> impl Strategy<Value = Vec<Mood>> {
+        let mood = prop_oneof![
+            3 => Just(Mood::Good),
+            2 => Just(Mood::Fail),
+            2 => (1usize..150).prop_map(Mood::Short),
+        ];
+        proptest::collection::vec(mood, 0..40)
+    }
+
+    proptest! {
+        /// The client sends its records in order, and after a crash again from the first that was not acknowledged.
+        #[test]
+        fn nothing_is_lost_or_doubled_by_a_moody_disk_rolling_and_crashes(
+            plan in moods(),
+            sync in any::<bool>(),
+            steps in proptest::collection::vec((1u64..5, 0u8..6), 1..20),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.log");
+            let moods = Rc::new(RefCell::new(VecDeque::from(plan)));
+            let (mut file, mut seen) = start_moody(&path, sync, &moods);
+            let mut batch = Batch::default();
+            let (mut sent, mut acknowledged, mut most_sent) = (0, 0, 0);
+            for (count, step) in steps {
+                if step == 0 {
+                    // A crash: what was not acknowledged is sent again.
+                    drop(file);
+                    (file, seen) = start_moody(&path, sync, &moods);
+                    batch = Batch::default();
+                    prop_assert!(high(&seen) >= acknowledged);
+                    sent = acknowledged;
+                }
+                if batch.is_empty() {
+                    (sent + 1..=sent + count).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+                    sent += count;
+                    most_sent = most_sent.max(sent);
+                }
+                if step == 1 {
+                    let _ = file.reopen(&mut batch, &mut seen);
+                }
+                if file.write(&mut batch, &mut seen).is_ok() {
+                    acknowledged = sent;
+                }
+            }
+            while file.write(&mut batch, &mut seen).is_err() {}
+            (sent + 1..=most_sent).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+            while file.write(&mut batch, &mut seen).is_err() {}
+            prop_assert_eq!(records(&path), (1..=most_sent).map(line).collect::<String>());
+            drop(file);
+            prop_assert_eq!(high(&start(&path, None).1), most_sent);
+        }
+    }
+}
