@@ -102,7 +102,7 @@ pub enum Error {
     /// Another version of this crate wrote this spool.
     #[cfg(feature = "forward")]
     #[error(
-        "the spool {path:?} is of format {format:?}, not 1: empty it with the program that wrote it, or take another folder"
+        "the spool {path:?} is of format {format:?}, not 1: take another folder, or the program that wrote it"
     )]
     SpoolFormat {
         /// The folder.

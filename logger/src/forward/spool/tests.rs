@@ -313,7 +313,11 @@ fn no_sequence_is_used_twice_when_the_disk_forgot_the_newest_segment() {
         assert_eq!(drain(&mut reader), all);
         drop((writer, reader));
         let segments = place.segments();
-        File::options().write(true).open(segments.last().unwrap()).unwrap().set_len(0).unwrap();
+        let newest = segments.last().unwrap();
+        match run {
+            1 => fs::remove_file(newest).unwrap(),
+            _ => File::options().write(true).open(newest).unwrap().set_len(0).unwrap(),
+        }
     }
     let (_, reader) = place.open();
     assert!(reader.is_drained());
@@ -1165,4 +1169,83 @@ proptest! {
 
 fn find(readers: &mut [Reader], stream: usize) -> Option<&mut Reader> {
     readers.iter_mut().find(|reader| reader.stream() as usize == stream)
+}
+
+/// What can happen to the bytes of a file.
+#[derive(Clone, Debug)]
+enum Harm {
+    Set(Vec<u8>),
+    Insert(Vec<u8>),
+    Remove(usize),
+    Cut,
+}
+
+fn harm() -> impl Strategy<Value = (prop::sample::Index, prop::sample::Index, Harm)> {
+    let bytes = || prop::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(0xff)], 1..300);
+    let harm = prop_oneof![
+        bytes().prop_map(Harm::Set),
+        bytes().prop_map(Harm::Insert),
+        (1..300usize).prop_map(Harm::Remove),
+        Just(Harm::Cut),
+    ];
+    (any::<prop::sample::Index>(), any::<prop::sample::Index>(), harm)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_to_the_files_what_comes_out_was_put_in(
+        sizes in prop::collection::vec(0..1200usize, 1..40),
+        harms in prop::collection::vec(harm(), 1..4),
+        is_live in any::<bool>(),
+    ) {
+        let place = Place::new();
+        let (mut writer, mut reader) = place.open();
+        let payload = |sequence: u64| vec![b'a' + (sequence % 26) as u8; sizes[sequence as usize - 1]];
+        for _ in &sizes {
+            writer.push(|sequence, out| out.extend_from_slice(&payload(sequence))).unwrap();
+        }
+        writer.write().unwrap();
+        for (segment, at, harm) in harms {
+            let path = segment.get(&place.segments()).clone();
+            let mut bytes = fs::read(&path).unwrap();
+            let at = at.index(bytes.len() + 1);
+            match harm {
+                Harm::Set(new) => {
+                    let end = bytes.len().min(at + new.len());
+                    bytes[at..end].copy_from_slice(&new[..end - at]);
+                }
+                Harm::Insert(new) => drop(bytes.splice(at..at, new)),
+                Harm::Remove(count) => drop(bytes.drain(at..bytes.len().min(at + count))),
+                Harm::Cut => bytes.truncate(at),
+            }
+            fs::write(&path, bytes).unwrap();
+        }
+        if !is_live {
+            drop((writer, reader));
+            (writer, reader) = place.open();
+        }
+        let found = counts(&reader).3;
+        let mut handed_out = Vec::new();
+        while let Some(record) = reader.next() {
+            prop_assert_eq!(record.payload, &payload(record.sequence)[..]);
+            handed_out.push(record.sequence);
+        }
+        prop_assert!(handed_out.is_sorted_by(|a, b| a < b));
+        prop_assert_eq!(counts(&reader), (0, 0, found - handed_out.len() as u64, handed_out.len() as u64));
+        let reports = place.reports();
+        prop_assert!(handed_out.len() as u64 == found || !reports.is_empty());
+        reader.rewind();
+        let again: Vec<u64> = std::iter::from_fn(|| reader.next().map(|record| record.sequence)).collect();
+        prop_assert_eq!(&again, &handed_out);
+        prop_assert_eq!(place.reports(), []);
+        let next = writer.push(|_, out| out.push(b'x')).unwrap();
+        writer.write().unwrap();
+        prop_assert_eq!(reader.next().unwrap().sequence, next);
+        reader.acknowledge(next);
+        prop_assert_eq!(reader.next(), None);
+        prop_assert_eq!(counts(&reader).3, 0);
+        prop_assert!(place.segments().len() <= 1);
+    }
 }
