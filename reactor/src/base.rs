@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::active::{Callback, Node, Queues, When};
 use crate::builder::{Builder, Limits};
 use crate::clock::{Clock, Nanos, nanos};
+use crate::diagnostic::{Diagnostic, OnDiagnostic};
 use crate::error::{Error, Result};
 use crate::evbuffer::Evbuffer;
 use crate::event::{Event, EventCore, EventTicket};
@@ -20,6 +21,7 @@ use crate::notify::{Notifier, Remote};
 use crate::once::Once;
 use crate::selector::{Ready, Selector, Wait};
 use crate::signal::Signals;
+use crate::slot::Slot;
 use crate::table::{Key, Table};
 use crate::timer::{Lane, TimerKey, Timers};
 
@@ -97,6 +99,7 @@ struct Core {
     clock: Clock,
     limits: Limits,
     remote: Arc<Remote>,
+    on_diagnostic: Slot<OnDiagnostic>,
     is_dead: Cell<bool>,
     is_running: Cell<bool>,
     got_exit: Cell<bool>,
@@ -159,6 +162,7 @@ impl EventBase {
             clock,
             limits,
             remote: Remote::new(waker),
+            on_diagnostic: Slot::empty(),
             is_dead: Cell::new(false),
             is_running: Cell::new(false),
             got_exit: Cell::new(false),
@@ -476,6 +480,10 @@ impl EventBase {
         if self.core.is_dead.get() { Err(Error::Freed { what: "event base" }) } else { Ok(()) }
     }
 
+    pub(crate) fn diagnostics(&self) -> &Slot<OnDiagnostic> {
+        &self.core.on_diagnostic
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.core.id
     }
@@ -595,6 +603,7 @@ impl EventBase {
     /// Before a descriptor is closed or given away.
     pub(crate) fn release_fd(&self, fd: BorrowedFd<'_>) {
         let core = &*self.core;
+        // A base that is gone polls nothing.
         let _ = core.with_selector(|selector| core.io.borrow_mut().release(selector, fd));
     }
 
@@ -663,7 +672,7 @@ impl EventBase {
         Ok(())
     }
 
-    /// Polls and activates what is ready. No user code runs in here, but what gives a descriptor in the end.
+    /// Polls and activates what is ready. User code runs at the end only: what gives a descriptor, and diagnostics.
     fn poll(&self, at_once: bool) -> Result<()> {
         let core = &*self.core;
         self.narrow()?;
@@ -702,10 +711,14 @@ impl EventBase {
             }
         }
         selector.grow(seen);
+        let refused = selector.take_refusal();
         drop((guard, io));
         for (key, what, fd) in doubtful {
             let closed = if is_half_closed(fd.as_fd()) { EventFlags::CLOSED } else { EventFlags::EDGE };
             core.io.borrow().ready(key, what | closed, |callback, hit| core.activate_ready(callback, hit));
+        }
+        if let Some(source) = refused {
+            self.diagnose(&Diagnostic::CoarseTimers { source });
         }
         Ok(())
     }
@@ -777,6 +790,7 @@ impl EventBase {
         drop(waiting);
         let signals = core.signals.borrow_mut().take_all();
         drop(signals);
+        core.on_diagnostic.set(None);
         drop(core.remote.close());
         let selector = core.selector.borrow_mut().take();
         drop(selector);

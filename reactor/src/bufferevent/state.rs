@@ -6,12 +6,14 @@ use std::rc::{Rc, Weak};
 use super::farewell::Farewell;
 use super::flags::{BevEvent, BevOptions, Direction, TriggerOptions};
 use super::pair::Pair;
-use super::socket::Socket;
+use super::socket::{self, Side, Socket};
 use super::timeout::Timeout;
 use super::{Bufferevent, MAX_SINGLE_DEFAULT};
 use crate::active::{Callback, Node, When};
+use crate::address::Address;
 use crate::base::{EventBase, Owned};
 use crate::clock::Nanos;
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::evbuffer::{BufferOwner, Change, End, Evbuffer};
 use crate::flags::EventFlags;
@@ -259,15 +261,37 @@ impl State {
             return self.left_behind(what, error);
         }
         self.disable(direction);
+        let unheard = self.unheard(what, error.as_ref());
         if error.is_some() {
             self.error.set(error);
         }
-        self.event(what, TriggerOptions::empty());
+        match unheard {
+            Some(diagnostic) => self.base.diagnose(&diagnostic),
+            None => self.event(what, TriggerOptions::empty()),
+        }
     }
 
     pub(super) fn failed_later(&self, error: Error) {
+        let unheard = self.unheard(BevEvent::ERROR, Some(&error));
         self.error.set(Some(error));
-        self.event(BevEvent::ERROR, TriggerOptions::DEFER_CALLBACKS);
+        match unheard {
+            Some(diagnostic) => self.base.diagnose_later(diagnostic),
+            None => self.event(BevEvent::ERROR, TriggerOptions::DEFER_CALLBACKS),
+        }
+    }
+
+    /// What is to be said of a failure that no event callback hears of.
+    fn unheard(&self, what: BevEvent, error: Option<&Error>) -> Option<Diagnostic> {
+        let is_failure = what.intersects(BevEvent::ERROR | BevEvent::TIMEOUT);
+        if !is_failure || self.on_event.is_set() || !self.base.has_diagnostics() {
+            return None;
+        }
+        Some(Diagnostic::Stream { peer: self.peer(), reason: reason(what, error) })
+    }
+
+    /// The peer, if the system knows it.
+    pub(super) fn peer(&self) -> Option<Address> {
+        socket::address(self, Side::Peer).ok()
     }
 
     fn is_deferring(&self, options: TriggerOptions) -> bool {
@@ -567,6 +591,15 @@ impl BufferOwner for State {
 impl Drop for State {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Why a direction is off, in words.
+pub(super) fn reason(what: BevEvent, error: Option<&Error>) -> String {
+    match error {
+        Some(error) => error.to_string(),
+        None if what.contains(BevEvent::READING) => "the read time-out passed".to_owned(),
+        None => "the write time-out passed".to_owned(),
     }
 }
 
