@@ -69,8 +69,9 @@
 //!   to run the same base: [`Error::AlreadyRunning`].
 //! - **No closure runs inside itself.** Triggering the callback that runs has it run once more, from the loop.
 //! - **A panic** passes through [`EventBase::dispatch`]. The closure that panicked is lost; the base can be run again.
-//!   The object itself stays, without that closure: an event is idle, a listener accepts no more, a bufferevent reads
-//!   on with nobody to empty its input. A program that goes on sets the closure again or frees the object.
+//!   The object itself stays, without that closure: an event is idle, a listener accepts no more, a bufferevent whose
+//!   read callback is lost reads no more. A program that goes on sets the closure again, and enables what is off, or frees
+//!   the object.
 //! - **One thread.** A base and its handles are `!Send`; only [`Notifier`] and [`EventTicket`] cross. [`Notifier`] shows
 //!   how a result from another thread reaches state that cannot.
 //!

@@ -165,7 +165,7 @@ impl Bufferevent {
 impl Bufferevent {
     /// Sets what runs when bytes have come in, at least the low read mark of them in the input. Bytes that it leaves
     /// there cause no further call until more come. Reading goes on without a callback too: until the high mark, or
-    /// without end.
+    /// without end. Only a callback that panics takes reading with it: it is lost, and [`Direction::READ`] disabled.
     #[doc(alias = "bufferevent_setcb")]
     pub fn on_read(&self, callback: impl FnMut(&Bufferevent) + 'static) {
         if self.state.check().is_ok() {

@@ -1,6 +1,7 @@
 //! What sockets and pairs share: marks, occasions, time-outs, and the rules of calling back.
 
 use std::cell::{Cell, OnceCell};
+use std::mem;
 use std::rc::{Rc, Weak};
 
 use super::farewell::Farewell;
@@ -312,7 +313,9 @@ impl State {
         let Some(state) = self.me.upgrade() else { return false };
         let bev = Bufferevent { state };
         let _call = Call::enter(self);
+        let lost = Lost(self, direction);
         let called = self.slot(direction).call(|callback| callback(&bev));
+        mem::forget(lost);
         if called == Called::Busy {
             self.deferred.set(self.deferred.get() | direction);
             self.schedule();
@@ -609,6 +612,17 @@ pub(super) struct OnPanic<'a>(pub(super) &'a State, pub(super) Direction);
 impl Drop for OnPanic<'_> {
     fn drop(&mut self) {
         self.0.occasion(self.1, TriggerOptions::DEFER_CALLBACKS);
+    }
+}
+
+/// A read callback panicked and is lost: nobody is left to empty the input, so nothing more is read. Forgotten else.
+struct Lost<'a>(&'a State, Direction);
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        if self.1 == Direction::READ && !self.0.on_read.is_set() && !self.0.is_leaving() {
+            self.0.disable(Direction::READ);
+        }
     }
 }
 
