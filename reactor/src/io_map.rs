@@ -72,7 +72,8 @@ impl Shared {
     }
 }
 
-/// Whether the peer will send no more, as far as the kernel knows.
+/// Whether the peer will send no more, as far as the kernel knows. If it has no memory to tell, not yet: a level is asked
+/// for again in the next turn.
 pub(crate) fn is_half_closed(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)];
     matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))
@@ -201,6 +202,7 @@ impl IoMap {
         if let Some(Slot::Shared(shared)) = self.slots.get(key)
             && shared.waiting.is_empty()
         {
+            // Fails only for a descriptor that is not registered, which is what is wanted.
             let _ = selector.remove(fd);
             self.slots.remove(key);
             self.by_fd[index] = None;

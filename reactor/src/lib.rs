@@ -39,6 +39,7 @@
 //! | a write callback that frees, to send a last reply | [`free_when_sent`](Bufferevent::free_when_sent) |
 //! | `evconnlistener_new_bind`, `evconnlistener_new` | [`Listener::bind`] or [`Listener::bind_with`], [`Listener::adopt`] |
 //! | `evconnlistener_enable`, `_disable`, `_set_error_cb`, `_get_fd` | [`enable`](Listener::enable), [`disable`](Listener::disable), [`on_error`](Listener::on_error), [`raw_fd`](Listener::raw_fd) |
+//! | `event_set_log_callback` | [`EventBase::on_diagnostic`] |
 //! | `void *arg` | what the closure captures |
 //!
 //! # What is not here
@@ -51,7 +52,7 @@
 //! | `event_reinit` after a fork | make the base in the child |
 //! | locks, `BEV_OPT_THREADSAFE`, `evthread` | a base for each thread, and [`Notifier`] |
 //! | `event_base_foreach_event`, `_dump_events`, `evwatch` | [`EventBase::counts`] |
-//! | log, fatal and memory callbacks | every failure is an [`Error`] or reaches a callback |
+//! | fatal and memory callbacks | every failure is an [`Error`], reaches a callback, or [`EventBase::on_diagnostic`] |
 //!
 //! # Who owns what
 //!
@@ -68,8 +69,9 @@
 //!   to run the same base: [`Error::AlreadyRunning`].
 //! - **No closure runs inside itself.** Triggering the callback that runs has it run once more, from the loop.
 //! - **A panic** passes through [`EventBase::dispatch`]. The closure that panicked is lost; the base can be run again.
-//!   The object itself stays, without that closure: an event is idle, a listener accepts no more, a bufferevent reads
-//!   on with nobody to empty its input. A program that goes on sets the closure again or frees the object.
+//!   The object itself stays, without that closure: an event is idle, a listener accepts no more, a bufferevent whose
+//!   read callback is lost reads no more. A program that goes on sets the closure again, and enables what is off, or frees
+//!   the object.
 //! - **One thread.** A base and its handles are `!Send`; only [`Notifier`] and [`EventTicket`] cross. [`Notifier`] shows
 //!   how a result from another thread reaches state that cannot.
 //!
@@ -116,6 +118,7 @@
 //! | a signal that nobody waits for any more does what it did before | it is ignored: its handler stays, with nothing to do |
 //! | `accept` errors are reported in every turn | once for each pause of 10 ms to 1 s |
 //! | bufferevents read 4096 bytes a pass | 16 KiB, as master does |
+//! | warnings go to the standard error until a log callback is set | nowhere until [`EventBase::on_diagnostic`] is set |
 //! | interest is told to the kernel at each `event_add` and `event_del` | what is added at once, what is taken away at the next poll |
 //! | timers have the poll's precision of a millisecond | 50 µs when they are less than 20 ms away |
 //!
@@ -127,6 +130,7 @@ mod base;
 mod bufferevent;
 mod builder;
 mod clock;
+mod diagnostic;
 mod error;
 pub mod evbuffer;
 mod event;
@@ -147,6 +151,7 @@ pub use base::{CommonTimeout, Counts, EventBase, Outcome};
 pub use bufferevent::{BevEvent, BevOptions, Bufferevent, Direction, FlushMode, TriggerOptions};
 pub use builder::Builder;
 pub use clock::SteppedClock;
+pub use diagnostic::Diagnostic;
 pub use error::{Error, Result};
 pub use evbuffer::Evbuffer;
 pub use event::{Event, EventTicket};

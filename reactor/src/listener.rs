@@ -17,6 +17,7 @@ use crate::active::{Callback, Node, When};
 use crate::address::Address;
 use crate::base::{EventBase, Owned};
 use crate::clock::{Nanos, nanos};
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::flags::EventFlags;
 use crate::slot::{Called, Slot};
@@ -248,7 +249,8 @@ impl Listener {
         self.state.attend();
     }
 
-    /// Sets what is told when a connection cannot be accepted, once for each pause. It may disable or free the
+    /// Sets what is told when a connection cannot be accepted, once for each pause; without it,
+    /// [`EventBase::on_diagnostic`] is. It may disable or free the
     /// listener. Interrupted and aborted connections are no failures.
     #[doc(alias = "evconnlistener_set_error_cb")]
     pub fn on_error(&self, callback: impl FnMut(&Listener, &io::Error) + 'static) {
@@ -413,7 +415,13 @@ impl State {
         let deadline = self.base.clock().now().saturating_add(nanos(pause));
         let timer = self.base.insert_timer(Lane::Heap, deadline, self.clone(), EventFlags::TIMEOUT);
         self.pause.set(Some(timer));
-        self.on_error.call(|on_error| on_error(listener, &error))
+        let called = self.on_error.call(|on_error| on_error(listener, &error));
+        if called == Called::Empty {
+            // An open listener always has an address.
+            let address = listener.local_address().unwrap_or(Address::Unnamed);
+            self.base.diagnose(&Diagnostic::Accept { address, pause, source: error });
+        }
+        called
     }
 
     fn free(&self) {

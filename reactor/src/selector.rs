@@ -1,6 +1,7 @@
 //! The poll: mio underneath, keys and readiness above. Nobody else names `mio::Poll`.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -21,6 +22,14 @@ pub(crate) struct Selector {
     events: Events,
     /// Made when a wait is first too short for the poll's milliseconds.
     timer: Option<Timer>,
+    /// Why there is none, the first time.
+    refusal: Refusal,
+}
+
+enum Refusal {
+    None,
+    New(io::Error),
+    Told,
 }
 
 struct Timer {
@@ -66,7 +75,12 @@ const SLACK: Nanos = 50_000;
 
 impl Selector {
     pub(crate) fn new() -> io::Result<Selector> {
-        Ok(Selector { poll: Poll::new()?, events: Events::with_capacity(FIRST_EVENTS), timer: None })
+        Ok(Selector {
+            poll: Poll::new()?,
+            events: Events::with_capacity(FIRST_EVENTS),
+            timer: None,
+            refusal: Refusal::None,
+        })
     }
 
     pub(crate) fn waker(&self) -> io::Result<Waker> {
@@ -142,6 +156,17 @@ impl Selector {
         }
     }
 
+    /// Why short waits are not exact, once.
+    pub(crate) fn take_refusal(&mut self) -> Option<io::Error> {
+        if !matches!(self.refusal, Refusal::New(_)) {
+            return None;
+        }
+        match mem::replace(&mut self.refusal, Refusal::Told) {
+            Refusal::New(error) => Some(error),
+            Refusal::None | Refusal::Told => None,
+        }
+    }
+
     fn until(&mut self, deadline: Nanos, now: Nanos) -> io::Result<Option<Duration>> {
         let left = deadline.saturating_sub(now).max(SLACK);
         if left >= COARSE {
@@ -151,7 +176,12 @@ impl Selector {
             // Without a descriptor to be had the poll's milliseconds must do, until there is one.
             match self.make_timer() {
                 Ok(fd) => self.timer = Some(Timer { fd, armed: None }),
-                Err(_) => return Ok(Some(Duration::from_nanos(left))),
+                Err(error) => {
+                    if matches!(self.refusal, Refusal::None) {
+                        self.refusal = Refusal::New(error);
+                    }
+                    return Ok(Some(Duration::from_nanos(left)));
+                }
             }
         }
         if let Some(timer) = &mut self.timer

@@ -103,6 +103,7 @@ impl Watched {
                     }
                 }
                 Err(Errno::INTR) => (),
+                // Empty: our own pipe fails in no other way.
                 Err(_) => return times,
             }
         }

@@ -464,6 +464,41 @@ fn lis_10_errors_in_a_process_of_its_own() {
 }
 
 #[test]
+fn without_an_error_callback_the_base_is_told() {
+    alone("without_an_error_callback_in_a_process_of_its_own");
+}
+
+#[test]
+#[ignore = "lowers the limit of descriptors of its process; without_an_error_callback runs it"]
+fn without_an_error_callback_in_a_process_of_its_own() {
+    let clock = SteppedClock::new();
+    let base = EventBase::builder().clock(&clock).build().unwrap();
+    let (listener, address, accepted) = listening(&base, Kind::Unix, &ListenOptions::default());
+    let told = Log::default();
+    let log = told.clone();
+    base.on_diagnostic(move |base, diagnostic| {
+        log.note(diagnostic.to_string());
+        if log.len() == 2 {
+            base.loop_break();
+        }
+    });
+    let _client = dial(&address);
+    let before = getrlimit(Resource::Nofile);
+    let free = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    let in_use = std::os::fd::AsRawFd::as_raw_fd(&free) as u64;
+    drop(free);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(in_use), ..before }).unwrap();
+    assert_eq!(base.dispatch().unwrap(), Outcome::Stopped);
+    setrlimit(Resource::Nofile, before).unwrap();
+    let emfile = std::io::Error::from_raw_os_error(libc::EMFILE);
+    let expected = ["10ms", "20ms"]
+        .map(|pause| format!("cannot accept a connection on {address}, trying again in {pause}: {emfile}"));
+    assert_eq!(told.take(), expected);
+    until(&base, || accepted.borrow().len() == 1);
+    listener.free();
+}
+
+#[test]
 fn a_short_wait_without_descriptors_is_a_wait_of_milliseconds() {
     alone("a_short_wait_in_a_process_of_its_own");
 }
@@ -483,6 +518,9 @@ fn a_short_wait_in_a_process_of_its_own() {
     let in_use = std::os::fd::AsRawFd::as_raw_fd(&free) as u64;
     drop(free);
     setrlimit(Resource::Nofile, Rlimit { current: Some(in_use), ..before }).unwrap();
+    let told = Log::default();
+    let log = told.clone();
+    base.on_diagnostic(move |_, diagnostic| log.note(diagnostic.to_string()));
     for _ in 0..3 {
         timer.add(Some(Duration::from_micros(300))).unwrap();
         assert_eq!(base.dispatch().unwrap(), Outcome::NoEvents);
@@ -492,4 +530,7 @@ fn a_short_wait_in_a_process_of_its_own() {
     timer.add(Some(Duration::from_micros(300))).unwrap();
     base.dispatch().unwrap();
     assert_eq!((fired.get(), passed.get()), (4, 3));
+    let told = told.take();
+    assert_eq!(told.len(), 1, "once: {told:?}");
+    assert!(told[0].starts_with("timers are up to 1 ms late"), "{told:?}");
 }

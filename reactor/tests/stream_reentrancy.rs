@@ -308,6 +308,10 @@ fn a_panic_in_any_callback_leaves_all_else_as_it_was() {
                 f.bev.trigger_event(BevEvent::empty(), TriggerOptions::empty());
                 let log = Log::default();
                 log.watch(&f.bev);
+                if !frees && place == Place::Read {
+                    assert!(!f.bev.enabled().contains(READ), "nobody was left to empty the input");
+                    f.bev.enable(READ).unwrap();
+                }
                 until(&f.base, || heard.get() == 1);
                 if frees {
                     assert!(is_closed(&f.base, &f.peer));
@@ -337,21 +341,41 @@ fn a_panic_in_a_deferred_callback_loses_neither_an_edge_nor_the_other_callbacks(
         f.bev.trigger(READ | WRITE, TriggerOptions::empty());
         f.send(b"news");
         assert!(catch_unwind(AssertUnwindSafe(|| f.base.dispatch())).is_err());
-        f.until(|| f.bev.input().len() == 4);
         f.until(|| f.log.has("write"));
+        f.log.watch(&f.bev);
+        f.bev.enable(READ).unwrap();
+        f.until(|| f.bev.input().len() == 4);
     }
 }
 
 #[test]
-fn a_panic_with_more_to_read_does_not_stall_the_stream() {
-    for kind in KINDS {
-        let f = fixture(Mode { kind, options: BevOptions::empty() });
+fn a_panic_with_more_to_read_stops_reading_until_there_is_a_callback_again() {
+    each_mode(|mode| {
+        let f = fixture(mode);
         f.send(&pattern(50_000));
         f.bev.on_read(|_| panic!("in a callback"));
         f.bev.enable(READ).unwrap();
         assert!(catch_unwind(AssertUnwindSafe(|| f.base.dispatch())).is_err());
+        let read = f.bev.input().len();
+        assert!(read > 0 && read <= 16_384 && !f.bev.enabled().contains(READ));
+        assert_eq!(f.base.dispatch().unwrap(), Outcome::NoEvents, "nothing is waited for");
+        assert_eq!(f.bev.input().len(), read);
+        f.log.watch(&f.bev);
+        f.bev.enable(READ).unwrap();
         f.until(|| f.bev.input().len() == 50_000);
-    }
+        assert_eq!(f.input(), pattern(50_000));
+        // One that sets its successor before it panics leaves reading on.
+        let log = f.log.clone();
+        f.bev.on_read(move |bev| {
+            log.watch(bev);
+            panic!("in a callback");
+        });
+        f.send(b"x");
+        assert!(catch_unwind(AssertUnwindSafe(|| f.base.dispatch())).is_err());
+        assert!(f.bev.enabled().contains(READ));
+        f.send_and_see(b"y");
+        assert_eq!(f.input(), b"xy");
+    });
 }
 
 #[test]

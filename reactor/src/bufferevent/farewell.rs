@@ -9,8 +9,10 @@ use std::rc::Rc;
 
 use super::flags::{BevEvent, Direction, TriggerOptions};
 use super::pair::Pair;
-use super::state::{State, Transport};
+use super::state::{State, Transport, reason};
+use crate::address::Address;
 use crate::clock::Nanos;
+use crate::diagnostic::Diagnostic;
 use crate::error::Error;
 
 /// How far a stream is that goes once its output is sent.
@@ -20,6 +22,8 @@ pub(super) struct Farewell {
     discarded: Cell<usize>,
     /// The peer sends no more.
     is_peer_finished: Cell<bool>,
+    /// Asked for while the system knows it.
+    peer: Option<Address>,
 }
 
 /// More than the buffers of both kernels hold (Linux: 6 MiB to receive and 4 MiB to send), so that a peer that stops when
@@ -41,9 +45,13 @@ impl State {
             Transport::Pair(pair) => pair.partner().is_some(),
         };
         if !has_way_out {
-            return self.free();
+            return self.leave_from_nowhere();
         }
-        if self.check().is_err() || self.farewell.set(Farewell::default()).is_err() {
+        if self.check().is_err() {
+            return;
+        }
+        let peer = if self.base().has_diagnostics() { self.peer() } else { None };
+        if self.farewell.set(Farewell { peer, ..Farewell::default() }).is_err() {
             return;
         }
         self.forget_occasions();
@@ -100,9 +108,25 @@ impl State {
         }
     }
 
-    /// It failed, or took too long: what was not sent never will be.
-    pub(super) fn left_behind(&self, _what: BevEvent, _error: Option<Error>) {
+    /// Without a connection nothing can be sent.
+    fn leave_from_nowhere(&self) {
+        let bytes = self.output.len();
         self.free();
+        if bytes > 0 {
+            let reason = "there is no connection".to_owned();
+            self.base().diagnose_later(Diagnostic::Unsent { peer: None, bytes, reason });
+        }
+    }
+
+    /// It failed, or took too long: what was not sent never will be.
+    pub(super) fn left_behind(&self, what: BevEvent, error: Option<Error>) {
+        let bytes = self.output.len();
+        let peer = self.farewell.get().and_then(|farewell| farewell.peer.clone());
+        self.free();
+        if bytes > 0 {
+            let reason = reason(what, error.as_ref());
+            self.base().diagnose(&Diagnostic::Unsent { peer, bytes, reason });
+        }
     }
 
     /// One end of a pair has nothing left to give.

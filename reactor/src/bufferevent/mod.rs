@@ -165,7 +165,7 @@ impl Bufferevent {
 impl Bufferevent {
     /// Sets what runs when bytes have come in, at least the low read mark of them in the input. Bytes that it leaves
     /// there cause no further call until more come. Reading goes on without a callback too: until the high mark, or
-    /// without end.
+    /// without end. Only a callback that panics takes reading with it: it is lost, and [`Direction::READ`] disabled.
     #[doc(alias = "bufferevent_setcb")]
     pub fn on_read(&self, callback: impl FnMut(&Bufferevent) + 'static) {
         if self.state.check().is_ok() {
@@ -182,7 +182,8 @@ impl Bufferevent {
         }
     }
 
-    /// Sets what runs when the stream is connected, ends, fails or times out.
+    /// Sets what runs when the stream is connected, ends, fails or times out. Failures and time-outs of a stream without
+    /// one go to [`EventBase::on_diagnostic`].
     #[doc(alias = "bufferevent_setcb")]
     pub fn on_event(&self, callback: impl FnMut(&Bufferevent, BevEvent) + 'static) {
         if self.state.check().is_ok() {
@@ -546,7 +547,7 @@ impl Bufferevent {
     ///   16 MiB were thrown away, or at an error.
     ///
     /// The write time-out goes on bounding the sending, at 60 s where there is none; when it passes, or the connection
-    /// fails, the rest is dropped. Until it is over it keeps the loop running; `free` ends it now, and so does dropping the
+    /// fails, the rest is dropped and [`EventBase::on_diagnostic`] told. Until it is over it keeps the loop running; `free` ends it now, and so does dropping the
     /// base. Without a socket that is connected or connecting, this is `free`. One end of a pair goes when its partner has
     /// taken all, which hears [`BevEvent::EOF`].
     ///

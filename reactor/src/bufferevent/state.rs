@@ -1,17 +1,20 @@
 //! What sockets and pairs share: marks, occasions, time-outs, and the rules of calling back.
 
 use std::cell::{Cell, OnceCell};
+use std::mem;
 use std::rc::{Rc, Weak};
 
 use super::farewell::Farewell;
 use super::flags::{BevEvent, BevOptions, Direction, TriggerOptions};
 use super::pair::Pair;
-use super::socket::Socket;
+use super::socket::{self, Side, Socket};
 use super::timeout::Timeout;
 use super::{Bufferevent, MAX_SINGLE_DEFAULT};
 use crate::active::{Callback, Node, When};
+use crate::address::Address;
 use crate::base::{EventBase, Owned};
 use crate::clock::Nanos;
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::evbuffer::{BufferOwner, Change, End, Evbuffer};
 use crate::flags::EventFlags;
@@ -259,15 +262,37 @@ impl State {
             return self.left_behind(what, error);
         }
         self.disable(direction);
+        let unheard = self.unheard(what, error.as_ref());
         if error.is_some() {
             self.error.set(error);
         }
-        self.event(what, TriggerOptions::empty());
+        match unheard {
+            Some(diagnostic) => self.base.diagnose(&diagnostic),
+            None => self.event(what, TriggerOptions::empty()),
+        }
     }
 
     pub(super) fn failed_later(&self, error: Error) {
+        let unheard = self.unheard(BevEvent::ERROR, Some(&error));
         self.error.set(Some(error));
-        self.event(BevEvent::ERROR, TriggerOptions::DEFER_CALLBACKS);
+        match unheard {
+            Some(diagnostic) => self.base.diagnose_later(diagnostic),
+            None => self.event(BevEvent::ERROR, TriggerOptions::DEFER_CALLBACKS),
+        }
+    }
+
+    /// What is to be said of a failure that no event callback hears of.
+    fn unheard(&self, what: BevEvent, error: Option<&Error>) -> Option<Diagnostic> {
+        let is_failure = what.intersects(BevEvent::ERROR | BevEvent::TIMEOUT);
+        if !is_failure || self.on_event.is_set() || !self.base.has_diagnostics() {
+            return None;
+        }
+        Some(Diagnostic::Stream { peer: self.peer(), reason: reason(what, error) })
+    }
+
+    /// The peer, if the system knows it.
+    pub(super) fn peer(&self) -> Option<Address> {
+        socket::address(self, Side::Peer).ok()
     }
 
     fn is_deferring(&self, options: TriggerOptions) -> bool {
@@ -288,7 +313,9 @@ impl State {
         let Some(state) = self.me.upgrade() else { return false };
         let bev = Bufferevent { state };
         let _call = Call::enter(self);
+        let lost = Lost(self, direction);
         let called = self.slot(direction).call(|callback| callback(&bev));
+        mem::forget(lost);
         if called == Called::Busy {
             self.deferred.set(self.deferred.get() | direction);
             self.schedule();
@@ -570,12 +597,32 @@ impl Drop for State {
     }
 }
 
+/// Why a direction is off, in words.
+pub(super) fn reason(what: BevEvent, error: Option<&Error>) -> String {
+    match error {
+        Some(error) => error.to_string(),
+        None if what.contains(BevEvent::READING) => "the read time-out passed".to_owned(),
+        None => "the write time-out passed".to_owned(),
+    }
+}
+
 /// Has the loop call back for a transfer when a buffer's watcher panics before that is done; forgotten else.
 pub(super) struct OnPanic<'a>(pub(super) &'a State, pub(super) Direction);
 
 impl Drop for OnPanic<'_> {
     fn drop(&mut self) {
         self.0.occasion(self.1, TriggerOptions::DEFER_CALLBACKS);
+    }
+}
+
+/// A read callback panicked and is lost: nobody is left to empty the input, so nothing more is read. Forgotten else.
+struct Lost<'a>(&'a State, Direction);
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        if self.1 == Direction::READ && !self.0.on_read.is_set() && !self.0.is_leaving() {
+            self.0.disable(Direction::READ);
+        }
     }
 }
 
