@@ -102,7 +102,7 @@ fn producer_swap_consumer(criterion: &mut Criterion) {
 
 /// The protocol on one thread: what it costs where no cache line has to travel.
 fn swap_alone(criterion: &mut Criterion) {
-    let pair = Pair::new(HALF_KIB[1] * 1024 / 8);
+    let pair = Pair::new(1, HALF_KIB[1] * 1024 / 8);
     let record = Record::new(0, 0, &[b'x'; 64]);
     let drain = || {
         let mut words = 0;

@@ -1,5 +1,7 @@
 //! The pool before collectors that misbehave: whatever they do, nothing is lost, and memory is bounded.
 
+#![allow(clippy::unwrap_used, reason = "clippy knows no helpers of tests")]
+
 #[path = "util/collector.rs"]
 mod collector;
 

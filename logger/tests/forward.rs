@@ -1,5 +1,7 @@
 //! The pool before collectors that behave.
 
+#![allow(clippy::unwrap_used, reason = "clippy knows no helpers of tests")]
+
 #[path = "util/collector.rs"]
 mod collector;
 

@@ -426,9 +426,10 @@ impl Client {
         if frame.command != b"rsp" {
             return Err(format!("it sent {:?}, which is no answer", String::from_utf8_lossy(frame.command)));
         }
-        let Response { code, text, .. } = Response::parse(frame.data).map_err(|error| error.to_string())?;
-        if code != 200 {
-            return Err(format!("it refuses with {code} {}", String::from_utf8_lossy(text)));
+        let response = Response::parse(frame.data).map_err(|error| error.to_string())?;
+        if !response.is_ok() {
+            let text = String::from_utf8_lossy(response.text);
+            return Err(format!("it refuses with {} {text}", response.code));
         }
         match &self.link {
             Link::Opening(_) if frame.txnr == OPEN_TXNR => Ok(true),

@@ -37,6 +37,7 @@ pub(crate) fn parse_len(bytes: &[u8]) -> Result<Option<(usize, usize)>, FramingE
 }
 
 /// A message behind its length, and how many bytes that is together; `None`: more bytes are needed.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn parse_counted(bytes: &[u8], max: usize) -> Result<Option<(&[u8], usize)>, FramingError> {
     let Some((len, start)) = parse_len(bytes)? else { return Ok(None) };
     if len > max {

@@ -36,8 +36,7 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::FlockOperation;
 
 pub(crate) use reader::Reader;
-pub(crate) use segment::{LONGEST, Record, TooLong};
-pub(crate) use stream::{Counts, Stream};
+pub(crate) use stream::Stream;
 pub(crate) use writer::Writer;
 
 use super::mark::parse_number;

@@ -77,6 +77,7 @@ impl Reader {
     }
 
     /// Which stream.
+    #[cfg(test)]
     pub(crate) fn stream(&self) -> u32 {
         self.stream.number()
     }
@@ -87,6 +88,7 @@ impl Reader {
 
     /// Whether records wait that were not handed out since the last rewind. [`next`](Self::next) may still have nothing: if
     /// they turn out to be damaged, or if the reader is stalled.
+    #[cfg(test)]
     pub(crate) fn has_more(&self) -> bool {
         let state = self.stream.state();
         state.waiting.last().is_some_and(|last| last > state.sent)
@@ -98,12 +100,14 @@ impl Reader {
     }
 
     /// Whether nothing waits for its acknowledgement.
+    #[cfg(test)]
     pub(crate) fn is_drained(&self) -> bool {
         let state = self.stream.state();
         state.waiting.is_empty() && state.segments.iter().all(|segment| segment.is_open)
     }
 
     /// Whether this stream is from an earlier run and gets no new records.
+    #[cfg(test)]
     pub(crate) fn is_orphan(&self) -> bool {
         self.is_orphan
     }

@@ -20,6 +20,7 @@ impl Sequences {
         self.len == 0
     }
 
+    #[cfg(test)]
     pub(crate) fn last(&self) -> Option<u64> {
         self.ranges.back().map(|range| range.1)
     }

@@ -107,6 +107,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Bytes that are not accepted yet.
+    #[cfg(test)]
     pub(crate) fn pending(&self) -> usize {
         self.pending.len() - self.accepted
     }
