@@ -10,7 +10,8 @@ pub struct Counts {
     pub added: usize,
     /// Callbacks that are to run.
     pub active: usize,
-    /// The most that `added` was since the base was made or [`EventBase::reset_peaks`] was called.
+    /// The most that `added` was since the base was made or [`EventBase::reset_peaks`](crate::EventBase::reset_peaks) was
+    /// called.
     pub peak_added: usize,
     /// Likewise for `active`.
     pub peak_active: usize,
