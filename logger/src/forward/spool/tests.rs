@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use super::segment::HEADER;
+use super::segment::{HEADER, LONGEST, Record, TooLong};
 use super::sender::BLOCK;
+use super::stream::Counts;
 use super::*;
 
 /// A folder, and what its spools have reported.
