@@ -15,6 +15,13 @@
 //! 2026-09-12T14:03:56.234567Z ERROR [client] [t1] examples/server.rs:152 disk gone peer="127.0.0.1:51344"
 //! ```
 //!
+//! With `--backlog ADDRESS` its ERROR and FATAL records also go to a backlog server (`cargo run -- backlog` in a third
+//! terminal), and wait in the folder `--spool` while there is none:
+//!
+//! ```text
+//! $ cargo run --example server -- --backlog 127.0.0.1:8080 --spool spool
+//! ```
+//!
 //! A level word at the beginning of a line sets the record's level; without one it is INFO. A line ends with LF or CR LF.
 //! A line without an end is a record when the client goes or the server ends, and one that is longer than 64 KiB becomes
 //! several. Bytes that are not UTF-8 are written as `\xNN`.
@@ -26,8 +33,10 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Duration;
 
 use clap::Parser;
+use logger::forward::Pool;
 use logger::sink::{Console, File};
 use logger::{Bytes, Durability, Level, Logger, log, warn};
 use reactor::evbuffer::Eol;
@@ -46,7 +55,16 @@ struct Options {
     /// The file that the records go to.
     #[arg(long, default_value = "logs/server.log")]
     log: PathBuf,
+    /// The backlog server that ERROR and FATAL records are forwarded to; nothing is forwarded without it.
+    #[arg(long)]
+    backlog: Option<Address>,
+    /// Where records wait until the backlog server has acknowledged them.
+    #[arg(long, default_value = "spool")]
+    spool: PathBuf,
 }
+
+/// How long the end waits for the backlog server. What it has not acknowledged by then is forwarded by the next run.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// The clients that are connected.
 type Clients = Rc<RefCell<Vec<Bufferevent>>>;
@@ -62,11 +80,18 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
-    let logger = Logger::builder("server")
+    let pool = match &options.backlog {
+        Some(address) => Some(Pool::builder(address.clone(), &options.spool).start()?),
+        None => None,
+    };
+    let mut builder = Logger::builder("server")
         .level(Level::Trace)
         .sink_with(Console::stdout(), Level::Trace, Durability::Flush)
-        .sink_with(File::open(&options.log)?, Level::Trace, Durability::Flush)
-        .install()?;
+        .sink_with(File::open(&options.log)?, Level::Trace, Durability::Flush);
+    if let Some(pool) = &pool {
+        builder = builder.sink(pool.sink());
+    }
+    let logger = builder.install()?;
 
     let base = EventBase::new()?;
     let clients = Clients::default();
@@ -86,6 +111,10 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     base.dispatch()?;
     for client in clients.take() {
         end(&client, "server stops");
+    }
+    logger.flush();
+    if let Some(pool) = pool {
+        pool.drain(LAST_WAIT);
     }
     logger.shutdown();
     Ok(())

@@ -153,8 +153,8 @@ impl Builder {
     }
 
     /// What is told about connections and the spool, on the pool's threads and those of loggers. It must not wait for the
-    /// pool. Default: a record about `logger::forward` in the [default logger](crate::default), or a line on stderr while
-    /// there is none.
+    /// pool. Default: a record about `logger::forward` in the [default logger](crate::default), or, for warnings and
+    /// errors, a line on stderr while there is none.
     pub fn on_report(mut self, report: impl Fn(&Report) + Send + Sync + 'static) -> Builder {
         self.report = Arc::new(report);
         self

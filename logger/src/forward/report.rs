@@ -119,11 +119,11 @@ pub(crate) type Reporter = Arc<dyn Fn(&Report) + Send + Sync>;
 /// What reports are about, for filters. Records about it and everything else of this crate are never forwarded.
 const TARGET: &str = "logger::forward";
 
-/// To the default logger if there is one, else to stderr.
+/// To the default logger if there is one, else, if it is a warning or worse, to stderr.
 pub(crate) fn say(report: &Report) {
     if crate::default().is_some() {
         crate::log!(target: TARGET, report.level(), "{report}");
-    } else {
+    } else if report.level() >= Level::Warn {
         // Nothing can be done about a stderr that fails.
         let _ = writeln!(io::stderr(), "{TARGET}: {report}");
     }
