@@ -182,6 +182,9 @@ fn latency(name: &str, collector: &Collector) {
     let pool = pool(collector.address, folder.path());
     let logger = Logger::builder(name).sink(pool.sink()).build().expect("a logger");
     wait_until_connected(&pool);
+    // rsyslog makes its file with the first record.
+    error!(logger: logger, target: "bench", "first");
+    assert!(pool.drain(LONG), "{name}: {:?}", pool.counters());
     let file = fs::File::open(&collector.file).expect("the collector's file");
     let size = || file.metadata().expect("its size").len();
     let mut took = Vec::new();

@@ -186,6 +186,7 @@ impl Builder {
             spilled: AtomicUsize::new(0),
             reopens: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
+            dozes: AtomicBool::new(false),
         });
         let core = Arc::new(Core {
             id: IDS.fetch_add(1, Ordering::Relaxed),
@@ -397,12 +398,13 @@ impl Core {
         }
     }
 
-    /// An ERROR does not wait for the worker's next look; a FATAL is waited for.
+    /// A FATAL is waited for. An ERROR ends a long nap; the short ones between busy rounds are not worth a wake-up.
     #[cold]
     fn settle_urgent(&self, level: Level) {
         if level == Level::Fatal {
             self.shared.exchange.flush();
-        } else {
+        } else if self.shared.dozes.load(Ordering::Acquire) && self.shared.dozes.swap(false, Ordering::AcqRel)
+        {
             self.shared.exchange.ring();
         }
     }

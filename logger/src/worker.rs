@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) reopens: AtomicBool,
     /// The process ends: a sink that fails is not waited for longer than at shutdown.
     pub(crate) is_ending: AtomicBool,
+    /// The worker is in a nap that an urgent record should not wait for.
+    pub(crate) dozes: AtomicBool,
 }
 
 impl Shared {
@@ -316,7 +318,7 @@ impl Task for Worker {
         if written > 0 {
             self.nap.restart();
         }
-        let is_awake = written >= BUSY || self.nap.take();
+        let is_awake = written >= BUSY || self.nap.take(&self.shared.dozes);
         if !is_awake {
             self.nap.restart();
         }
@@ -340,11 +342,14 @@ impl Nap {
     }
 
     /// Naps, unless it has lingered long enough.
-    fn take(&mut self) -> bool {
+    fn take(&mut self, dozes: &AtomicBool) -> bool {
         if self.lingered >= LINGER {
             return false;
         }
+        // A record that comes between the last look and this note waits for the nap's end: a few milliseconds, rarely.
+        dozes.store(self.next > FIRST_NAP, Ordering::Release);
         thread::park_timeout(self.next);
+        dozes.store(false, Ordering::Release);
         self.lingered += self.next;
         self.next = (self.next * 2).min(LONGEST_NAP);
         true
