@@ -23,9 +23,11 @@ fn is_frozen<T>(outcome: reactor::Result<T>) -> bool {
 
 /// Runs the loop while the other end reads to its end, and returns what it read.
 fn receive_all(base: &EventBase, peer: &Socket) -> std::io::Result<Vec<u8>> {
+    let start = Instant::now();
     let mut bytes = Vec::new();
     let mut piece = vec![0; 1 << 16];
     loop {
+        assert!(start.elapsed() < 30 * SECOND, "no end after {} bytes", bytes.len());
         base.run(reactor::LoopFlags::NONBLOCK).unwrap();
         match (&mut &*peer).read(&mut piece) {
             Ok(0) => return Ok(bytes),
@@ -311,6 +313,20 @@ fn a_peer_that_stays_is_left_after_five_seconds() {
         assert_eq!(f.log.len(), 0);
         nag.free();
     }
+}
+
+/// Bytes in the very turn in which the time is over change nothing.
+#[test]
+fn bytes_that_come_with_the_time_out_do_not_prolong_it() {
+    let (f, clock) = leaving(BevOptions::empty());
+    f.bev.write(b"bye").unwrap();
+    f.bev.free_when_sent();
+    assert_eq!(f.receive(3), b"bye");
+    f.settle();
+    clock.advance(5 * SECOND);
+    f.send(b"still here");
+    f.settle();
+    assert_eq!((f.bev.raw_fd(), clock.elapsed()), (None, 5 * SECOND));
 }
 
 #[test]

@@ -38,8 +38,7 @@ fn listening(base: &EventBase, kind: Kind, options: &ListenOptions) -> (Listener
 fn anywhere(kind: Kind) -> Address {
     match kind {
         Kind::Tcp => "127.0.0.1:0".parse().unwrap(),
-        // An unused name, found by binding a socket to it for a moment.
-        Kind::Unix => bound(Kind::Unix, None).1,
+        Kind::Unix => Address::Abstract(unused_name().into_bytes()),
     }
 }
 

@@ -474,11 +474,10 @@ impl State {
         ] {
             let timed_out = self.timed_out.get();
             self.timed_out.set(timed_out - direction);
+            // A peer that is only listened to until it ends gets no more time for what it sends.
+            let is_late = !ready.contains(readiness) || (self.is_leaving() && direction == Direction::READ);
             // A callback that ran since may have turned the direction off.
-            if timed_out.contains(direction)
-                && !ready.contains(readiness)
-                && self.waits_for().contains(direction)
-            {
+            if timed_out.contains(direction) && is_late && self.waits_for().contains(direction) {
                 if let (Direction::WRITE, Some(socket)) = (direction, self.socket()) {
                     socket.give_up_connect();
                 }

@@ -78,9 +78,15 @@ pub(crate) fn connected(kind: Kind) -> (Socket, Socket) {
     (ours, theirs)
 }
 
+/// An abstract name that nobody had before. It is never tried: a test that starts a process lends it every socket of this
+/// one for a moment, and a name that was bound stays taken for as long.
+pub(crate) fn unused_name() -> String {
+    static NAMES: AtomicUsize = AtomicUsize::new(0);
+    format!("reactor-test-{}-{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A socket that holds an address, listening or not, and that address.
 pub(crate) fn bound(kind: Kind, backlog: Option<i32>) -> (Socket, Address) {
-    static NAMES: AtomicUsize = AtomicUsize::new(0);
     let socket = match kind {
         Kind::Tcp => {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -90,9 +96,7 @@ pub(crate) fn bound(kind: Kind, backlog: Option<i32>) -> (Socket, Address) {
         }
         Kind::Unix => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-            let nth = NAMES.fetch_add(1, Ordering::Relaxed);
-            let name = format!("\0reactor-test-{}-{nth}", std::process::id());
-            socket.bind(&SockAddr::unix(name).unwrap()).unwrap();
+            socket.bind(&SockAddr::unix(format!("\0{}", unused_name())).unwrap()).unwrap();
             socket
         }
     };
