@@ -119,16 +119,16 @@ fn acknowledged(client: &mut BufReader<TcpStream>, txnr: usize) {
     }
 }
 
-/// The numbers of the records in these files, in order; a last line that a crash has torn is none.
+/// The numbers of the records with a mark in these files, in order; a last line that a crash has torn is none.
 fn sequences(paths: &[&Path]) -> Vec<usize> {
     let text: String = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let records = whole.lines().filter(|line| !line.starts_with('#'));
     let number = |line: &str| {
         let mark = line.split(' ').nth(3).unwrap();
-        mark.strip_prefix("00c0ffee00c0ffee/0/").unwrap().parse().unwrap()
+        (mark != "-").then(|| mark.strip_prefix("00c0ffee00c0ffee/0/").unwrap().parse().unwrap())
     };
-    records.map(number).collect()
+    records.filter_map(number).collect()
 }
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -168,6 +168,9 @@ fn a_full_disk_stops_acknowledgements_until_there_is_room() {
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.len() <= 8 * 1024 && (text.is_empty() || text.ends_with('\n')));
     let mut more = send(&server, 101, 110);
+    let mut bare = server.connect();
+    bare.write_all(b"bare\n".repeat(1000).as_slice()).unwrap();
+    bare.shutdown(Shutdown::Write).unwrap();
     let id = server.child.id().to_string();
     let unlimited = Command::new("prlimit").args(["--pid", &id, "--fsize=unlimited"]).status();
     assert!(unlimited.unwrap().success());
@@ -175,7 +178,10 @@ fn a_full_disk_stops_acknowledgements_until_there_is_room() {
     assert!(!said.contains("cannot write"), "{said}");
     acknowledged(&mut client, 101);
     acknowledged(&mut more, 11);
+    assert_eq!(bare.read(&mut [0]).unwrap(), 0);
     assert_eq!(sequences(&[&file]), (1..=110).collect::<Vec<_>>());
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.lines().filter(|line| line.ends_with(" 127.0.0.1 - - INFO  bare")).count(), 1000);
     server.stop("-TERM");
 }
 
