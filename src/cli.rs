@@ -25,7 +25,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct BacklogArgs {
-    /// Where to listen: 127.0.0.1:8080, [::1]:8080, unix:/path; port 0 takes a free one.
+    /// Where to listen: an IP address and a port (0 for a free one), or unix:/path.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: Address,
     /// The file that the records go to.

@@ -25,6 +25,7 @@ fn help_goes_to_stdout_and_says_what_it_is() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("Self-hosted cloud storage"), "{text}");
     assert!(text.contains("--version"), "{text}");
+    assert!(text.contains("backlog  Receive the records"), "{text}");
 }
 
 #[test]

@@ -7,13 +7,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
+use logger::Logger;
 use logger::backlog::{Backlog, Counters, Options};
-use logger::sink::RollingOptions;
+use logger::sink::{Memory, RollingOptions};
 use reactor::{Address, EventBase, LoopFlags, Notifier, SteppedClock};
 
 /// A server on a thread of its own.
@@ -51,6 +52,20 @@ impl Server {
         self.notifier.loop_break().unwrap();
         self.thread.take().unwrap().join().unwrap()
     }
+}
+
+/// What all servers of this process log.
+static SAID: LazyLock<Memory> = LazyLock::new(|| {
+    let memory = Memory::new();
+    Logger::builder("backlog").sink(memory.clone()).install().unwrap();
+    memory
+});
+
+/// How many lines with this text were logged.
+fn said(text: &str) -> usize {
+    logger::flush_all();
+    let lines = SAID.text();
+    lines.lines().filter(|line| line.contains(" [logger::backlog] ") && line.contains(text)).count()
 }
 
 fn options(file: &Path) -> Options {
@@ -380,7 +395,9 @@ fn what_makes_no_sense_is_closed_and_what_came_before_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backlog.log");
     let server = Server::start(options(&file));
+    LazyLock::force(&SAID);
     let mut relp = Relp::open(&server);
+    let peer = relp.stream.get_ref().local_addr().unwrap();
     relp.send("syslog", "<13>kept");
     relp.stream.get_mut().write_all(b"GET / HTTP/1.1\r\n").unwrap();
     assert_eq!(relp.answer(), (2, "rsp".to_owned(), "200 OK".to_owned()));
@@ -389,6 +406,8 @@ fn what_makes_no_sense_is_closed_and_what_came_before_is_kept() {
     assert_eq!(rest, b"");
     let counters = server.stop();
     assert_eq!((counters.garbage, counters.records), (1, 1));
+    assert_eq!(said("a connection is closed: no RELP: \"GET /"), 1);
+    assert_eq!(said(&format!(" peer=\"{peer}\"")), 1);
     assert_eq!(lines(&file), ["127.0.0.1 - - INFO  kept"]);
 }
 
@@ -417,6 +436,81 @@ fn a_reader_that_is_slow_gets_every_acknowledgement_in_the_end() {
     }
     writing.join().unwrap();
     assert_eq!(server.stop().records, u64::from(RECORDS));
+}
+
+/// A base that is run by hand, a server on it, and its address.
+fn by_hand(clock: &SteppedClock, options: Options) -> (EventBase, Backlog, SocketAddr) {
+    let base = EventBase::builder().clock(clock).build().unwrap();
+    let backlog = Backlog::bind(&base, options).unwrap();
+    let Address::Inet(address) = backlog.local_address().unwrap() else { panic!("no port") };
+    (base, backlog, address)
+}
+
+#[test]
+fn refused_connections_are_logged_once_for_each_burst() {
+    LazyLock::force(&SAID);
+    let folder = tempfile::tempdir().unwrap();
+    let clock = SteppedClock::new();
+    let limits = Options { max_connections: 1, ..options(&folder.path().join("backlog.log")) };
+    let (base, backlog, address) = by_hand(&clock, limits);
+    let _first = TcpStream::connect(address).unwrap();
+    let mut refuse = |refused: u64| {
+        let _client = TcpStream::connect(address).unwrap();
+        while backlog.counters().refused < refused {
+            base.run(LoopFlags::NONBLOCK).unwrap();
+        }
+        said("max=1")
+    };
+    assert_eq!((1..=5).map(&mut refuse).collect::<Vec<_>>(), [1; 5]);
+    clock.advance(Duration::from_secs(11));
+    assert_eq!((6..=9).map(&mut refuse).collect::<Vec<_>>(), [2; 4]);
+}
+
+#[test]
+fn nothing_is_read_from_a_peer_that_takes_no_acknowledgements() {
+    const MOST: usize = 64 * 1024 * 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let (base, backlog, address) = by_hand(&SteppedClock::new(), options(&folder.path().join("backlog.log")));
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(frame(1, "open", "").as_bytes()).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let mut bytes = [0; 64 * 1024];
+    while client.read(&mut bytes).is_err() {
+        base.run(LoopFlags::NONBLOCK).unwrap();
+    }
+    let frame = frame(2, "syslog", "");
+    let frames = frame.repeat(1000);
+    // All on one thread: when neither side gets on any more, that is for good.
+    let (mut sent, mut stalled) = (0, 0);
+    while stalled < 1000 {
+        base.run(LoopFlags::NONBLOCK).unwrap();
+        match client.write(&frames.as_bytes()[sent % frames.len()..]) {
+            Ok(n) => (sent, stalled) = (sent + n, 0),
+            Err(_) => stalled += 1,
+        }
+        assert!(sent < MOST, "it reads on and on");
+    }
+    let written = backlog.counters().records;
+    // Now it listens, and finishes its last frame.
+    let whole = sent.next_multiple_of(frame.len());
+    let mut unheard = whole / frame.len() * "2 rsp 6 200 OK\n".len();
+    while unheard > 0 {
+        base.run(LoopFlags::NONBLOCK).unwrap();
+        if let Ok(n) = client.read(&mut bytes) {
+            assert_ne!(n, 0);
+            unheard -= n;
+        }
+        let at = sent % frames.len();
+        if sent < whole
+            && let Ok(n) = client.write(&frames.as_bytes()[at..at + whole - sent])
+        {
+            sent += n;
+        }
+    }
+    let records = backlog.counters().records;
+    assert!(records > written);
+    assert_eq!(records, (whole / frame.len()) as u64);
+    backlog.close();
 }
 
 #[test]

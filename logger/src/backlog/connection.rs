@@ -8,6 +8,7 @@ use reactor::{Address, Bufferevent, Direction};
 use super::book::Book;
 use super::session::{Garbage, Need, Record, Session};
 use super::sniff::Wire;
+use crate::forward::relp::write_frame;
 
 /// Acknowledgements that a peer has not taken: beyond the upper bound nothing is read from it, until they are down to
 /// the lower one.
@@ -175,17 +176,19 @@ impl Connection {
         }
     }
 
+    /// Has a RELP client told that the server ends the connection.
+    pub(crate) fn announce_end(&self) {
+        if self.session.borrow().wire() == Some(Wire::Relp) {
+            write_frame(&mut self.replies.borrow_mut(), 0, "serverclose", b"");
+        }
+    }
+
     /// Sends at once what can be sent at once, for a server that goes.
     pub(crate) fn say_goodbye(&self) {
-        let is_relp = self.session.borrow().wire() == Some(Wire::Relp);
+        self.announce_end();
+        self.acknowledge();
         let Some(socket) = self.bev.take_socket() else { return };
-        let output = self.bev.output();
-        if is_relp {
-            let mut goodbye = Vec::new();
-            crate::forward::relp::write_frame(&mut goodbye, 0, "serverclose", b"");
-            let _ = output.append(&goodbye);
-        }
         // What the peer does not take, it will hear of as a repeat.
-        let _ = output.write_to(&socket, None);
+        let _ = self.bev.output().write_to(&socket, None);
     }
 }

@@ -142,6 +142,9 @@ impl LogFile {
             file.set_len(len.saturating_sub(read.torn)).map_err(refused)?;
             found.torn = read.torn;
         }
+        if sync {
+            sync_folder(path).map_err(refused)?;
+        }
         if !read.has_checkpoint {
             learn_from_old(&archive, seen, &mut found).map_err(refused)?;
         }
@@ -210,6 +213,9 @@ impl LogFile {
         note_lines(&batch.bytes[..batch.done], seen);
         // A line that is torn in the old file is written whole into the new one.
         batch.torn = 0;
+        if self.sync {
+            sync_folder(&self.path)?;
+        }
         self.open = Some(file);
         self.begin_file(len);
         Ok(())

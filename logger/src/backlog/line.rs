@@ -57,7 +57,11 @@ pub(crate) fn write_line(out: &mut Vec<u8>, message: &Message<'_>, cut: u64, fro
         && message.msgid.is_none()
         && message.structured.iter().all(|part| part.is_empty());
     let words = words(message.severity);
-    if !is_alone || !words.iter().any(|word| message.text.starts_with(word)) {
+    let has_word = |text: &[u8]| words.iter().any(|word| text.starts_with(word));
+    // rsyslog puts a space before each text that it passes on.
+    let relayed = message.text.strip_prefix(b" ").filter(|text| has_word(text));
+    let text = relayed.unwrap_or(message.text);
+    if !is_alone || !has_word(text) {
         out.extend_from_slice(words[0]);
     }
     for part in [message.local_time, message.msgid].into_iter().flatten() {
@@ -68,7 +72,7 @@ pub(crate) fn write_line(out: &mut Vec<u8>, message: &Message<'_>, cut: u64, fro
         message.structured.iter().for_each(|part| escape_bytes(out, part));
         out.push(b' ');
     }
-    escape_bytes(out, message.text);
+    escape_bytes(out, text);
     if cut > 0 {
         let _ = write!(out, " [cut, {cut} bytes]");
     }
@@ -138,6 +142,9 @@ mod tests {
             ("<15>TRACE x", "2026-11-22T14:03:57.000000Z 192.0.2.1 - - TRACE x"),
             ("<15>DEBUG x", "2026-11-22T14:03:57.000000Z 192.0.2.1 - - DEBUG x"),
             ("<15>x", "2026-11-22T14:03:57.000000Z 192.0.2.1 - - DEBUG x"),
+            ("<11>1 - - - - - - ERROR x", "2026-11-22T14:03:57.000000Z 192.0.2.1 - - ERROR x"),
+            ("<11>1 - - - - - -  ERROR x", "2026-11-22T14:03:57.000000Z 192.0.2.1 - - ERROR x"),
+            ("<11>1 - - - - - -  x", "2026-11-22T14:03:57.000000Z 192.0.2.1 - - ERROR  x"),
             ("<8>x", "2026-11-22T14:03:57.000000Z 192.0.2.1 - - FATAL x"),
             ("<12>x", "2026-11-22T14:03:57.000000Z 192.0.2.1 - - WARN  x"),
             (

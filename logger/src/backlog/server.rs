@@ -497,6 +497,7 @@ impl Server {
                 let peer = connection.peer.as_str();
                 crate::log!(target: TARGET, Level::Info, peer = peer; "a connection is closed: {reason}");
                 connection.finish(&mut self.book.borrow_mut(), wall_clock());
+                connection.announce_end();
                 self.wait(&connection);
             }
         }
@@ -528,7 +529,6 @@ impl Server {
         drop(book);
         for connection in connections {
             if outcome.is_ok() {
-                connection.acknowledge();
                 connection.say_goodbye();
             }
             connection.bev.free();

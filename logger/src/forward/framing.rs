@@ -14,7 +14,7 @@ pub(crate) enum FramingError {
         "{0} where a message's length belongs, which has 1 to 9 digits, no 0 first, and a space behind it"
     )]
     Len(Excerpt),
-    #[error("a message of {len} bytes, when at most {max} are taken")]
+    #[error("a line of {len} bytes, when at most {max} are taken")]
     TooLong { len: usize, max: usize },
 }
 
@@ -34,16 +34,6 @@ pub(crate) fn parse_len(bytes: &[u8]) -> Result<Option<(usize, usize)>, FramingE
         }
         Some(_) => Err(refused()),
     }
-}
-
-/// A message behind its length, and how many bytes that is together; `None`: more bytes are needed.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn parse_counted(bytes: &[u8], max: usize) -> Result<Option<(&[u8], usize)>, FramingError> {
-    let Some((len, start)) = parse_len(bytes)? else { return Ok(None) };
-    if len > max {
-        return Err(FramingError::TooLong { len, max });
-    }
-    Ok(bytes[start..].get(..len).map(|message| (message, start + len)))
 }
 
 /// Appends a message behind its length. An empty one has no such frame, and nothing is appended.
@@ -93,12 +83,11 @@ mod tests {
     #[test]
     fn what_is_no_length_is_refused_with_what_came() {
         for bytes in [&b" "[..], b"0 ", b"01 a", b"x", b"12x", b"1234567890", b"-1 a", b"12\n"] {
-            assert_eq!(parse_counted(bytes, 9), Err(FramingError::Len(Excerpt::of(bytes))));
+            assert_eq!(parse_len(bytes), Err(FramingError::Len(Excerpt::of(bytes))));
         }
         for bytes in [&b""[..], b"1", b"123456789"] {
-            assert_eq!(parse_counted(bytes, 9), Ok(None));
+            assert_eq!(parse_len(bytes), Ok(None));
         }
-        assert_eq!(parse_counted(b"10 ", 9), Err(FramingError::TooLong { len: 10, max: 9 }));
         assert_eq!(parse_len(b"999999999 <"), Ok(Some((999_999_999, 10))));
     }
 
@@ -115,18 +104,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counted_messages_come_back_and_every_beginning_is_incomplete(
+        fn lengths_come_back_and_every_beginning_is_incomplete(
             message in proptest::collection::vec(any::<u8>(), 1..200),
             behind in proptest::collection::vec(any::<u8>(), 0..20),
         ) {
             let mut bytes = Vec::new();
             write_counted(&mut bytes, &message);
-            let len = bytes.len();
-            for end in 0..len {
-                prop_assert_eq!(parse_counted(&bytes[..end], 200), Ok(None));
+            let start = bytes.len() - message.len();
+            for end in 0..start {
+                prop_assert_eq!(parse_len(&bytes[..end]), Ok(None));
             }
             bytes.extend_from_slice(&behind);
-            prop_assert_eq!(parse_counted(&bytes, 200), Ok(Some((&message[..], len))));
+            prop_assert_eq!(parse_len(&bytes), Ok(Some((message.len(), start))));
         }
 
         #[test]

@@ -290,7 +290,8 @@ mod tests {
     #[test]
     fn what_is_no_frame_is_refused_with_what_came() {
         use RelpError::{Command, DataLen, Trailer, Txnr};
-        let cases: [(&[u8], fn(Excerpt) -> RelpError, &[u8]); 18] = [
+        type Case = (&'static [u8], fn(Excerpt) -> RelpError, &'static [u8]);
+        let cases: [Case; 18] = [
             (b"x", Txnr, b"x"),
             (b" 1", Txnr, b" 1"),
             (b"-1 open 0\n", Txnr, b"-1 open 0\n"),

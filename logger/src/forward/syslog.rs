@@ -408,8 +408,10 @@ mod tests {
         );
     }
 
-    /// What a message says, but for its text and who says it.
-    fn text_of(bytes: &[u8]) -> (u8, Option<&str>, Option<&str>, Option<&str>, &[u8]) {
+    /// Severity, host, app, process and text.
+    type Said<'a> = (u8, Option<&'a str>, Option<&'a str>, Option<&'a str>, &'a [u8]);
+
+    fn said(bytes: &[u8]) -> Said<'_> {
         let message = parse(bytes);
         (message.severity, message.host, message.app, message.procid, message.text)
     }
@@ -417,7 +419,7 @@ mod tests {
     #[test]
     fn what_others_send_is_understood() {
         let bare = |text: &'static str| (6, None, None, None, text.as_bytes());
-        let cases: [(&str, (u8, Option<&str>, Option<&str>, Option<&str>, &[u8])); 26] = [
+        let cases: [(&str, Said<'_>); 26] = [
             // RFC 5424.
             (
                 "<165>1 2003-10-11T22:14:15.003Z h app - ID47 - \u{feff}text",
@@ -458,7 +460,7 @@ mod tests {
             ("", bare("")),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(text_of(bytes.as_bytes()), expected, "{bytes}");
+            assert_eq!(said(bytes.as_bytes()), expected, "{bytes}");
         }
     }
 
