@@ -452,3 +452,35 @@ fn an_impossible_number_of_clients_is_refused() {
         assert!(error.contains(&clients.to_string()), "{error}");
     }
 }
+
+#[test]
+fn a_collector_that_ends_the_session_in_order_is_no_trouble() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (sender, reports) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    // As one does that was not spoken to for long.
+    let collector = Collector::new(|connection| {
+        if connection.nth > 2 {
+            return connection.serve_well();
+        }
+        if connection.open().is_some() {
+            connection.send(b"0 serverclose 0\n");
+            connection.hang();
+        }
+    });
+    let pool = builder(collector.address(), folder.path())
+        .clients(1)
+        .on_report(move |report| {
+            let _ = sender.lock().unwrap().send(report.clone());
+        })
+        .start()
+        .unwrap();
+    until("four connections", || {
+        pool.reconnect_now();
+        pool.counters().connects == 4
+    });
+    drop(pool);
+    let reports: Vec<Report> = reports.try_iter().collect();
+    assert_eq!(reports, [Report::Connected { client: 0, collector: collector.address() }]);
+}

@@ -14,7 +14,7 @@ use reactor::{
 };
 
 use super::backoff::{Backoff, LONGEST};
-use super::relp::{self, Response};
+use super::relp::{self, RelpError, Response};
 use super::report::Report;
 use super::shared::Shared;
 use super::spool::Reader;
@@ -91,9 +91,42 @@ pub(super) struct Client {
     /// Until a spool that could not be read is looked at again.
     recovery: Event,
     backoff: Backoff,
-    /// Whether the current trouble was reported.
-    has_complained: bool,
+    said: Said,
     frames: Vec<u8>,
+}
+
+/// What was reported last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Connected,
+    Disconnected,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The collector says that it ends it, as one does that restarts or was not spoken to for long. No trouble, if the
+    /// next connect succeeds.
+    Orderly,
+    Failure(String),
+}
+
+impl From<String> for End {
+    fn from(reason: String) -> End {
+        End::Failure(reason)
+    }
+}
+
+impl From<reactor::Error> for End {
+    fn from(error: reactor::Error) -> End {
+        End::Failure(error.to_string())
+    }
+}
+
+impl From<RelpError> for End {
+    fn from(error: RelpError) -> End {
+        End::Failure(error.to_string())
+    }
 }
 
 enum Link {
@@ -153,7 +186,7 @@ impl Client {
                 patience: patience.clone(),
                 recovery: recovery.clone(),
                 backoff: Backoff::new(),
-                has_complained: false,
+                said: Said::Nothing,
                 frames: Vec::new(),
             })
         });
@@ -186,7 +219,7 @@ impl Client {
     fn connect(&mut self) {
         match self.bufferevent() {
             Ok(bev) => self.link = Link::Connecting(bev),
-            Err(error) => self.fail(&error.to_string()),
+            Err(error) => self.fail(error),
         }
     }
 
@@ -226,11 +259,11 @@ impl Client {
             self.connected(bev);
         } else if what.contains(BevEvent::ERROR) {
             let reason = bev.take_error().map_or_else(|| "it failed".to_owned(), |error| error.to_string());
-            self.fail(&reason);
+            self.fail(reason);
         } else if what.contains(BevEvent::TIMEOUT) {
-            self.fail("it takes nothing");
+            self.fail("it takes nothing".to_owned());
         } else if what.contains(BevEvent::EOF) {
-            self.fail("it closed the connection");
+            self.fail("it closed the connection".to_owned());
         }
     }
 
@@ -251,16 +284,17 @@ impl Client {
     /// The collector takes records.
     fn up(&mut self, bev: &Bufferevent) {
         self.link = Link::Up { bev: bev.clone(), since: Instant::now() };
-        self.has_complained = false;
         self.shared.client_is_up();
-        let (client, collector) = (self.number, self.settings.collector.clone());
-        self.shared.report(&Report::Connected { client, collector });
+        if std::mem::replace(&mut self.said, Said::Connected) != Said::Connected {
+            let (client, collector) = (self.number, self.settings.collector.clone());
+            self.shared.report(&Report::Connected { client, collector });
+        }
         self.window.restart_at(FIRST_TXNR);
         self.pump();
     }
 
     /// Gives the connection up, and comes back for it later. What was not acknowledged is sent again then.
-    fn fail(&mut self, reason: &str) {
+    fn fail(&mut self, end: impl Into<End>) {
         match std::mem::replace(&mut self.link, Link::Down) {
             Link::Down => (),
             Link::Connecting(bev) | Link::Opening(bev) => bev.free(),
@@ -279,14 +313,10 @@ impl Client {
             reader.rewind();
         }
         let retry_in = self.backoff.take();
-        if !std::mem::replace(&mut self.has_complained, true) {
+        if let (End::Failure(reason), Said::Nothing | Said::Connected) = (end.into(), self.said) {
+            self.said = Said::Disconnected;
             let (client, collector) = (self.number, self.settings.collector.clone());
-            self.shared.report(&Report::Disconnected {
-                client,
-                collector,
-                reason: reason.to_owned(),
-                retry_in,
-            });
+            self.shared.report(&Report::Disconnected { client, collector, reason, retry_in });
         }
         if let Err(error) = self.retry.add(Some(retry_in)) {
             self.shared.report(&Report::Stopped { client: self.number, reason: error.to_string() });
@@ -296,13 +326,13 @@ impl Client {
     /// The collector has as long as the settings say, from now on.
     fn be_patient(&mut self) {
         if let Err(error) = self.patience.add(Some(self.settings.patience)) {
-            self.fail(&error.to_string());
+            self.fail(error);
         }
     }
 
     fn out_of_patience(&mut self) {
         let reason = format!("no answer for {:?}", self.settings.patience);
-        self.fail(&reason);
+        self.fail(reason);
     }
 }
 
@@ -359,7 +389,7 @@ impl Client {
 
     fn send(&mut self, bev: &Bufferevent) {
         if let Err(error) = bev.write(&self.frames) {
-            self.fail(&error.to_string());
+            self.fail(error);
         }
     }
 
@@ -377,19 +407,17 @@ impl Client {
         let outcome = match self.settings.wire {
             Wire::Relp => self.take_answers(bev),
             // Nothing to hear.
-            Wire::OctetCounted | Wire::Newline => {
-                input.drain(input.len()).map(|_| ()).map_err(|e| e.to_string())
-            }
+            Wire::OctetCounted | Wire::Newline => input.drain(input.len()).map(|_| ()).map_err(End::from),
         };
         // What was acknowledged before the trouble stays so.
         self.settle();
         match outcome {
             Ok(()) => self.pump(),
-            Err(reason) => self.fail(&reason),
+            Err(reason) => self.fail(reason),
         }
     }
 
-    fn take_answers(&mut self, bev: &Bufferevent) -> Result<(), String> {
+    fn take_answers(&mut self, bev: &Bufferevent) -> Result<(), End> {
         let input = bev.input();
         let mut taken = 0;
         let mut is_open = false;
@@ -405,12 +433,12 @@ impl Client {
                             Err(reason) => break Err(reason),
                         }
                     }
-                    Err(error) => break Err(error.to_string()),
+                    Err(error) => break Err(error.into()),
                 }
             },
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         };
-        input.drain(taken).map_err(|error| error.to_string())?;
+        input.drain(taken)?;
         if is_open && outcome.is_ok() {
             self.patience.del();
             self.up(bev);
@@ -419,22 +447,23 @@ impl Client {
     }
 
     /// True if it is the answer to `open`.
-    fn take_answer(&mut self, frame: &relp::Frame<'_>) -> Result<bool, String> {
+    fn take_answer(&mut self, frame: &relp::Frame<'_>) -> Result<bool, End> {
         if frame.command == b"serverclose" {
-            return Err("it ended the session".to_owned());
+            return Err(End::Orderly);
         }
         if frame.command != b"rsp" {
-            return Err(format!("it sent {:?}, which is no answer", String::from_utf8_lossy(frame.command)));
+            let command = String::from_utf8_lossy(frame.command);
+            return Err(format!("it sent {command:?}, which is no answer").into());
         }
-        let response = Response::parse(frame.data).map_err(|error| error.to_string())?;
+        let response = Response::parse(frame.data)?;
         if !response.is_ok() {
             let text = String::from_utf8_lossy(response.text);
-            return Err(format!("it refuses with {} {text}", response.code));
+            return Err(format!("it refuses with {} {text}", response.code).into());
         }
         match &self.link {
             Link::Opening(_) if frame.txnr == OPEN_TXNR => Ok(true),
             Link::Up { .. } if self.window.answer(frame.txnr) != Answer::Stray => Ok(false),
-            _ => Err(format!("it answers frame {}, which was not sent", frame.txnr)),
+            _ => Err(format!("it answers frame {}, which was not sent", frame.txnr).into()),
         }
     }
 
