@@ -5,6 +5,7 @@
 #[path = "util/collector.rs"]
 mod collector;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -20,16 +21,17 @@ use logger::{Durability, Layout, Level, Logger, error, info, warn};
 use reactor::Address;
 use socket2::{Domain, Socket, Type};
 
-/// The threads of pools in this process.
+/// The threads of pools in this process. Read three times, since the list misses some while others end.
 fn client_threads() -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir("/proc/self/task")
-        .unwrap()
-        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok())
-        .map(|name| name.trim_end().to_owned())
-        .filter(|name| name.starts_with("forward "))
-        .collect();
-    names.sort();
-    names
+    let list = || {
+        fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok())
+            .map(|name| name.trim_end().to_owned())
+            .filter(|name| name.starts_with("forward "))
+    };
+    let found: BTreeSet<String> = list().chain(list()).chain(list()).collect();
+    found.into_iter().collect()
 }
 
 /// A thread that was joined may be in the list for another moment, until the kernel has taken it down.
