@@ -315,8 +315,8 @@ fn what_was_not_acknowledged_is_sent_by_the_next_run() {
     }
     let collector = Collector::well();
     let pool = builder(collector.address(), folder.path()).clients(1).start().unwrap();
-    assert_eq!(pool.counters().waiting, 12);
     assert!(pool.drain(LONG));
+    assert_eq!(pool.counters().acknowledged, 12);
     drop(pool);
     for message in collector.end() {
         let sender = message.split_once("sender=\"").unwrap().1[..16].to_owned();
