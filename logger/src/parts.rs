@@ -9,6 +9,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) stamp: &'a [u8],
     /// Escaped as in the line.
     pub(crate) target: &'a [u8],
+    /// The source file and the line in it, as the layout writes them. The text of a record that does not say.
+    pub(crate) place: &'a [u8],
     /// A text line behind its time stamp; the whole of a JSON line. Without the line end.
     pub(crate) rest: &'a [u8],
 }
@@ -24,13 +26,24 @@ impl<'a> Parts<'a> {
         if line.first() == Some(&b'{') {
             let (stamp, _) = split_at(line.strip_prefix(br#"{"time":""#)?, br#"""#)?;
             let (_, from_target) = split_at(line, br#","target":""#)?;
-            let (target, _) = split_at(from_target, br#"","thread":""#)?;
-            return Some(Parts { stamp, target, rest: line });
+            let (target, from_thread) = split_at(from_target, br#"","thread":""#)?;
+            let (_, behind) = split_at(from_thread, br#"","#)?;
+            let place = split_at(behind, br#","message":""#).map_or(behind, |(place, _)| place);
+            return Some(Parts { stamp, target, place, rest: line });
         }
         let (stamp, rest) = split_at(line, b" ")?;
-        let (target, _) = split_at(rest.get(LEVEL_WIDTH..)?.strip_prefix(b" [")?, b"] [")?;
-        Some(Parts { stamp, target, rest })
+        let (target, from_thread) = split_at(rest.get(LEVEL_WIDTH..)?.strip_prefix(b" [")?, b"] [")?;
+        let (_, behind) = split_at(from_thread, b"] ")?;
+        let place = split_at(behind, b" ").map_or(behind, |(word, _)| word);
+        let place = if is_place(place) { place } else { behind };
+        Some(Parts { stamp, target, place, rest })
     }
+}
+
+/// Whether this is `FILE:LINE`.
+fn is_place(word: &[u8]) -> bool {
+    let Some(at) = memchr::memrchr(b':', word) else { return false };
+    at > 0 && at + 1 < word.len() && word[at + 1..].iter().all(u8::is_ascii_digit)
 }
 
 fn split_at<'a>(bytes: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
@@ -63,6 +76,13 @@ mod tests {
                 assert_eq!(parts.stamp.len(), "2026-09-12T14:03:55.123456Z".len());
                 assert_eq!(parts.stamp.last(), Some(&b'Z'));
                 let start = if is_whole { 0 } else { parts.stamp.len() + 1 };
+                let place = String::from_utf8(parts.place.to_vec()).unwrap();
+                match layout {
+                    Layout::Json => {
+                        assert!(place.starts_with("\"file\":\"logger/src/parts.rs\",\"line\":"), "{place}")
+                    }
+                    Layout::Text => assert!(place.starts_with("logger/src/parts.rs:"), "{place}"),
+                }
                 assert_eq!(parts.rest, &line.as_bytes()[start..]);
             }
         }

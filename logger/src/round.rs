@@ -195,7 +195,7 @@ impl End {
         End { bytes, len: LEN }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "forward"))]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }

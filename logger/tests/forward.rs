@@ -499,3 +499,37 @@ fn a_collector_that_ends_the_session_in_order_is_no_trouble() {
     let reports: Vec<Report> = reports.try_iter().collect();
     assert_eq!(reports, [Report::Connected { client: 0, collector: collector.address() }]);
 }
+
+#[test]
+fn a_flood_is_held_back_and_counted() {
+    let _alone = alone();
+    for (layout, name) in [(Layout::Text, "flood as text"), (Layout::Json, "flood as json")] {
+        let folder = tempfile::tempdir().unwrap();
+        let collector = Collector::well();
+        let pool = builder(collector.address(), folder.path())
+            .limit_floods(3, Duration::from_millis(100))
+            .start()
+            .unwrap();
+        let logger = Logger::builder(name).layout(layout).sink(pool.sink()).build().unwrap();
+        for n in 0..1000 {
+            error!(logger: logger, target: "store", "no such object: {n}");
+        }
+        error!(logger: logger, target: "store", "of another kind");
+        logger.flush();
+        // Nobody logs any more: the last count comes by itself.
+        let counted = |messages: &[String]| -> u64 {
+            let texts = messages.iter().filter_map(|message| message.split_once(" more records from store "));
+            let number = |before: &str| before.rsplit([' ', '"']).next().unwrap().parse::<u64>().unwrap();
+            texts.map(|(before, _)| number(before)).sum()
+        };
+        let held = pool.counters().held;
+        until("the count of the flood", || counted(&collector.messages()) == held);
+        assert!(pool.drain(LONG));
+        let messages = collector.end();
+        let has = |text: &str| messages.iter().filter(|message| message.contains(text)).count();
+        assert_eq!(has("no such object") as u64 + held, 1000);
+        assert!(held >= 900, "{held}");
+        assert_eq!(has("of another kind"), 1);
+        assert!(has("tests/forward.rs") > 0 && has("within 100ms were not forwarded") > 0);
+    }
+}

@@ -45,6 +45,8 @@ struct Signals {
     /// The client has sent everything, and is to be woken for more.
     is_hungry: AtomicBool,
     reconnects: AtomicBool,
+    /// A flood is under way, and the client is to see to its end.
+    sweeps: AtomicBool,
 }
 
 impl Line {
@@ -59,6 +61,13 @@ impl Line {
     pub(super) fn reconnect_now(&self) {
         self.signals.reconnects.store(true, Ordering::Release);
         self.wake();
+    }
+
+    /// Records of a flood were held back, which somebody has to say when it is over.
+    pub(super) fn sweep(&self) {
+        if !self.signals.sweeps.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
     }
 
     pub(super) fn stop(&self) {
@@ -90,6 +99,8 @@ pub(super) struct Client {
     patience: Event,
     /// Until a spool that could not be read is looked at again.
     recovery: Event,
+    /// Until floods are looked at again.
+    sweep: Event,
     backoff: Backoff,
     said: Said,
     frames: Vec<u8>,
@@ -168,6 +179,7 @@ impl Client {
         let retry = Event::timer(&base, |_, _| ())?;
         let patience = Event::timer(&base, |_, _| ())?;
         let recovery = Event::timer(&base, |_, _| ())?;
+        let sweep = Event::timer(&base, |_, _| ())?;
         let signals = Arc::new(Signals::default());
         let line = Line { notifier: base.notifier(), wake: wake.ticket(), signals: signals.clone() };
         let client = Rc::new_cyclic(|me| {
@@ -185,6 +197,7 @@ impl Client {
                 retry: retry.clone(),
                 patience: patience.clone(),
                 recovery: recovery.clone(),
+                sweep: sweep.clone(),
                 backoff: Backoff::new(),
                 said: Said::Nothing,
                 frames: Vec::new(),
@@ -196,6 +209,7 @@ impl Client {
             (&retry, Client::connect),
             (&patience, Client::out_of_patience),
             (&recovery, Client::pump),
+            (&sweep, Client::sweep),
         ] {
             let client = client.clone();
             event.set_callback(move |_, _| act(&mut client.borrow_mut()))?;
@@ -210,7 +224,22 @@ impl Client {
             self.retry.del();
             self.connect();
         }
+        if self.signals.sweeps.load(Ordering::Acquire) && self.sweep.pending(EventFlags::TIMEOUT).is_empty() {
+            self.sweep();
+        }
         self.pump();
+    }
+
+    /// Forwards how many records a flood had, when it is over, and looks again until all are.
+    fn sweep(&mut self) {
+        self.signals.sweeps.store(false, Ordering::Release);
+        if let Some(again) = self.shared.sweep() {
+            self.signals.sweeps.store(true, Ordering::Release);
+            // A timer that cannot be set leaves it to the next record that is held back.
+            if self.sweep.add(Some(again)).is_err() {
+                self.signals.sweeps.store(false, Ordering::Release);
+            }
+        }
     }
 }
 
@@ -495,6 +524,7 @@ mod tests {
 
     use super::*;
     use crate::filter::{Filter, Gate};
+    use crate::forward::inlet::Inlet;
     use crate::forward::spool::{Spool, SpoolOptions};
     use crate::forward::syslog::Origin;
 
@@ -504,9 +534,10 @@ mod tests {
         let sender = spool.sender();
         let (writers, readers) = spool.into_streams();
         let streams = readers.iter().map(|reader| reader.shared().clone()).collect();
-        let gate = Gate::new(Filter::default());
+        let gate = Arc::new(Gate::new(Filter::default()));
         let origin = Origin::new("host", "app", "1");
-        let shared = Shared::new(gate, origin, sender, 1024, Arc::new(|_: &Report| ()), writers, streams);
+        let inlet = Inlet::new(gate.clone(), origin, sender, 1024, writers, None);
+        let shared = Shared::new(gate, inlet, Arc::new(|_: &Report| ()), streams);
         (Arc::new(shared), readers.into())
     }
 

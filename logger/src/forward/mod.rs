@@ -3,7 +3,9 @@
 mod backoff;
 mod client;
 mod feed;
+mod flood;
 pub(crate) mod framing;
+mod inlet;
 pub(crate) mod mark;
 mod pool;
 pub(crate) mod relp;

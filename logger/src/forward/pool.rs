@@ -13,6 +13,8 @@ use reactor::Address;
 
 use super::client::{Client, Line, Settings};
 use super::feed::Feed;
+use super::flood::Floods;
+use super::inlet::Inlet;
 use super::report::{self, Report, Reporter};
 use super::shared::{Counters, Shared};
 use super::spool::{Reader, Spool, SpoolOptions};
@@ -80,6 +82,7 @@ pub struct Builder {
     window: usize,
     patience: Duration,
     max_record: usize,
+    floods: Option<Floods>,
     max_spool: u64,
     report: Reporter,
 }
@@ -145,6 +148,14 @@ impl Builder {
         self
     }
 
+    /// Of the records of one kind (the same level and target, from the same line of the source), only the first `limit` of
+    /// each `period` are forwarded; when it is over, one record says how many more there were. For a program whose ERRORs
+    /// others can cause as they like. Default: all are forwarded.
+    pub fn limit_floods(mut self, limit: u32, period: Duration) -> Builder {
+        self.floods = Some(Floods::new(limit, period));
+        self
+    }
+
     /// The most that the spool takes on the disk, in bytes, of all streams together. Each stream has an equal
     /// share; beyond it, its oldest records go. Default 256 MiB.
     pub fn max_spool(mut self, bytes: u64) -> Builder {
@@ -178,10 +189,10 @@ impl Builder {
         let sender = spool.sender();
         let (writers, readers) = spool.into_streams();
         let streams = readers.iter().map(|reader| reader.shared().clone()).collect();
-        let gate = Gate::new(self.filter);
+        let gate = Arc::new(Gate::new(self.filter));
         let origin = origin(self.app.as_deref());
-        let shared =
-            Arc::new(Shared::new(gate, origin, sender, self.max_record, self.report, writers, streams));
+        let inlet = Inlet::new(gate.clone(), origin, sender, self.max_record, writers, self.floods);
+        let shared = Arc::new(Shared::new(gate, inlet, self.report, streams));
         let settings = Arc::new(Settings {
             collector: self.collector,
             wire: self.wire,
@@ -274,6 +285,7 @@ impl Pool {
             window: DEFAULT_WINDOW,
             patience: DEFAULT_PATIENCE,
             max_record: DEFAULT_MAX_RECORD,
+            floods: None,
             max_spool: DEFAULT_MAX_SPOOL,
             report: Arc::new(report::say),
         }

@@ -117,7 +117,7 @@ impl fmt::Display for Report {
 pub(crate) type Reporter = Arc<dyn Fn(&Report) + Send + Sync>;
 
 /// What reports are about, for filters. Records about it and everything else of this crate are never forwarded.
-const TARGET: &str = "logger::forward";
+pub(super) const TARGET: &str = "logger::forward";
 
 /// To the default logger if there is one, else, if it is a warning or worse, to stderr.
 pub(crate) fn say(report: &Report) {

@@ -1,24 +1,21 @@
 //! What a pool, its sinks and its clients share.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::client::Line;
+use super::inlet::Inlet;
 use super::report::{Report, Reporter};
-use super::spool::{Stream, Writer};
-use super::syslog::Origin;
+use super::spool::Stream;
 use crate::filter::Gate;
+use crate::sink::Lines;
 
 pub(super) struct Shared {
-    pub(super) gate: Gate,
-    pub(super) origin: Origin,
-    pub(super) sender: u64,
-    /// The longest text of a record that is forwarded whole.
-    pub(super) max_record: usize,
-    /// One for each client.
-    writers: Mutex<Vec<Writer>>,
-    /// The writers' streams, and those that earlier runs left.
+    pub(super) gate: Arc<Gate>,
+    inlet: Mutex<Inlet>,
+    /// The streams that records come to, and those that earlier runs left.
     streams: Vec<Arc<Stream>>,
     /// Set when all clients have started.
     lines: OnceLock<Vec<Line>>,
@@ -35,7 +32,6 @@ struct Tally {
     connected: AtomicUsize,
     connects: AtomicU64,
     sent: AtomicU64,
-    cut: AtomicU64,
 }
 
 /// A pool's figures at one moment.
@@ -60,24 +56,15 @@ pub struct Counters {
     pub damaged: u64,
     /// Records of which only the beginning was forwarded, since they were too long.
     pub cut: u64,
+    /// Records that were not forwarded since they were part of a flood.
+    pub held: u64,
 }
 
 impl Shared {
-    pub(super) fn new(
-        gate: Gate,
-        origin: Origin,
-        sender: u64,
-        max_record: usize,
-        report: Reporter,
-        writers: Vec<Writer>,
-        streams: Vec<Arc<Stream>>,
-    ) -> Shared {
+    pub(super) fn new(gate: Arc<Gate>, inlet: Inlet, report: Reporter, streams: Vec<Arc<Stream>>) -> Shared {
         Shared {
             gate,
-            origin,
-            sender,
-            max_record,
-            writers: Mutex::new(writers),
+            inlet: Mutex::new(inlet),
             streams,
             lines: OnceLock::new(),
             report,
@@ -87,8 +74,52 @@ impl Shared {
         }
     }
 
-    pub(super) fn writers(&self) -> MutexGuard<'_, Vec<Writer>> {
-        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inlet(&self) -> MutexGuard<'_, Inlet> {
+        self.inlet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lines that are to be forwarded, and writes them to the spool.
+    pub(super) fn take(&self, lines: &Lines<'_>) -> io::Result<()> {
+        let Some(least) = self.gate.least() else { return Ok(()) };
+        let mut chosen = lines.with_pairs().filter(|(_, level, _)| *level >= least).peekable();
+        if chosen.peek().is_none() {
+            return Ok(());
+        }
+        let mut inlet = self.inlet();
+        let held = inlet.held();
+        chosen.for_each(|(pair, level, line)| inlet.take(pair, level, line));
+        if inlet.held() > held
+            && let Some(line) = self.lines().first()
+        {
+            line.sweep();
+        }
+        inlet.write(|nth| self.feed(nth))
+    }
+
+    /// Writes what a failure has kept out of the spool.
+    pub(super) fn write(&self) -> io::Result<()> {
+        self.inlet().write(|nth| self.feed(nth))
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let mut inlet = self.inlet();
+        inlet.write(|nth| self.feed(nth))?;
+        inlet.sync()
+    }
+
+    /// Forwards what there is to say of floods. When to do that again, if there is reason to.
+    pub(super) fn sweep(&self) -> Option<Duration> {
+        let mut inlet = self.inlet();
+        let again = inlet.sweep();
+        // What fails here stays in memory, and goes with the next records.
+        let _ = inlet.write(|nth| self.feed(nth));
+        again
+    }
+
+    fn feed(&self, nth: usize) {
+        if let Some(line) = self.lines().get(nth) {
+            line.feed();
+        }
     }
 
     pub(super) fn set_lines(&self, lines: Vec<Line>) {
@@ -117,17 +148,17 @@ impl Shared {
         self.tally.sent.fetch_add(records, Ordering::Relaxed);
     }
 
-    pub(super) fn count_cut(&self) {
-        self.tally.cut.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub(super) fn counters(&self) -> Counters {
         let tally = &self.tally;
+        let inlet = self.inlet();
+        let (cut, held) = (inlet.cut(), inlet.held());
+        drop(inlet);
         let mut counters = Counters {
             connected: tally.connected.load(Ordering::Relaxed),
             connects: tally.connects.load(Ordering::Relaxed),
             sent: tally.sent.load(Ordering::Relaxed),
-            cut: tally.cut.load(Ordering::Relaxed),
+            cut,
+            held,
             ..Counters::default()
         };
         for stream in &self.streams {

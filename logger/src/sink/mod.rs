@@ -112,7 +112,8 @@ pub(crate) struct Span {
     pub(crate) stamp: u64,
     pub(crate) start: usize,
     pub(crate) end: usize,
-    /// The pair that it came through: lines of one thread have the same.
+    /// The pair that it came through: lines of one thread have the same. Only the forwarder asks.
+    #[cfg_attr(not(feature = "forward"), allow(dead_code))]
     pub(crate) pair: u32,
     pub(crate) level: Level,
 }
