@@ -247,7 +247,7 @@ struct Process(Child);
 impl Process {
     /// Kills it, if it did not end by itself.
     fn kill(&mut self) {
-        assert!(self.0.try_wait().unwrap().is_none(), "it ended by itself");
+        assert_eq!(self.0.try_wait().unwrap(), None, "it ended by itself");
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -366,6 +366,9 @@ impl<'a> Round<'a> {
             }
             if kills_collector {
                 self.kill_collector();
+                if self.chance.below(3) == 0 {
+                    self.tear();
+                }
             }
             if self.chance.below(2) == 0 {
                 thread::sleep(Duration::from_millis(self.chance.below(150)));
@@ -445,7 +448,7 @@ impl<'a> Round<'a> {
     }
 
     fn kill_sender(&mut self) {
-        let Sender { mut process, ear, .. } = self.sender.take().unwrap();
+        let Sender { mut process, stdin: _stdin, ear } = self.sender.take().unwrap();
         process.kill();
         // What it said before it died counts.
         ear.join().unwrap();
@@ -455,6 +458,19 @@ impl<'a> Round<'a> {
     fn kill_collector(&mut self) {
         self.collector.take().unwrap().kill();
         self.tally.collectors += 1;
+    }
+
+    /// A kill seldom comes in the middle of a write. So here is what it leaves then: a beginning of the line that was next.
+    fn tear(&mut self) -> Option<()> {
+        let path = self.folder.join("files/backlog.log");
+        let text = fs::read_to_string(&path).ok()?;
+        let last = text.strip_suffix('\n')?.rsplit('\n').next().filter(|line| !line.starts_with('#'))?;
+        let (stream, sequence) = last.split(' ').nth(3)?.rsplit_once('/')?;
+        let sequence: u64 = sequence.parse().ok()?;
+        let next = last.replacen(&format!("{stream}/{sequence}"), &format!("{stream}/{}", sequence + 1), 1);
+        let end = 1 + self.chance.below(next.len() as u64) as usize;
+        self.log("files/backlog.log").write_all(&next.as_bytes()[..end]).unwrap();
+        Some(())
     }
 
     /// The sender is to log no more, and to end when the collector has everything.
