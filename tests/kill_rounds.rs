@@ -577,6 +577,9 @@ impl Tally {
     }
 }
 
+/// A time as it stands in a line.
+const TIME: &str = "2026-11-22T14:03:56.234567Z";
+
 /// What stands in the files.
 struct Found<'a> {
     seed: u64,
@@ -607,14 +610,17 @@ impl Found<'_> {
 
     /// None if it is no record, or not a whole one.
     fn take(&mut self, line: &str) -> Option<()> {
-        let (_, record) = line.split_once(" run ")?;
-        let mut words = record.split(' ');
+        let columns: Vec<&str> = line.splitn(9, ' ').collect();
+        let [time, _host, _app, mark, "ERROR", _target, _thread, _place, record] = columns[..] else {
+            return None;
+        };
+        let mut words = record.split(' ').skip(1).step_by(2);
         let run = words.next()?.parse().ok()?;
-        let thread = words.nth(1)?.parse().ok()?;
-        let number: u64 = words.nth(1)?.parse().ok()?;
-        if !line.ends_with(&format!(" {}", text(self.seed, run, thread, number)))
-            || line.matches(" run ").count() > 1
-        {
+        let thread = words.next()?.parse().ok()?;
+        let number: u64 = words.next()?.parse().ok()?;
+        // Nothing of another line stands before it or in it.
+        let is_whole = time.len() == TIME.len() && mark.split('/').count() == 3;
+        if !is_whole || record != text(self.seed, run, thread, number) {
             return None;
         }
         self.tally.found += 1;
