@@ -9,7 +9,7 @@ mod pool;
 pub(crate) mod relp;
 mod report;
 mod shared;
-mod spool;
+pub(crate) mod spool;
 pub(crate) mod syslog;
 mod window;
 
