@@ -33,6 +33,9 @@ mod filter;
 mod format;
 #[cfg(feature = "forward")]
 pub mod forward;
+#[cfg(all(fuzzing, feature = "forward"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod level;
 mod logger;

@@ -165,6 +165,14 @@ mod tests {
     }
 
     #[test]
+    fn a_space_too_many_forges_no_mark() {
+        let line = line(b"<13>Nov 22 14:03:55  x 00c0ffee00c0ffee/2/17 y");
+        let expected = "192.0.2.1 - - INFO  Nov 22 14:03:55  x 00c0ffee00c0ffee/2/17 y";
+        assert_eq!(line, format!("2026-11-22T14:03:57.000000Z {expected}\n"));
+        assert_eq!(parse_mark(line.as_bytes()), None);
+    }
+
+    #[test]
     fn stamps_are_in_utc() {
         assert_eq!(Stamps::new().stamp(951_827_696_000_007), b"2000-02-29T12:34:56.000007Z");
     }
@@ -184,6 +192,7 @@ mod tests {
         fn whatever_comes_is_one_line_and_forges_no_column(
             head in prop_oneof![
                 Just(""), Just("<13>"), Just("<13>1 - h a p m "), Just("<13>1 - "), Just("<13>Nov 22 14:03:55 "),
+                Just("<13>Nov 22 14:03:55  x 0000000000c0ffee/2/17 "),
                 Just("<13>1 - h a p - [cloudstore@32473 sender=\"0000000000c0ffee\" stream=\"2\" sequence=\"17\"] "),
             ],
             bytes in proptest::collection::vec(any::<u8>(), 0..80),

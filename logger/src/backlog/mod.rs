@@ -4,10 +4,10 @@ mod book;
 mod connection;
 mod echo;
 mod file;
-mod line;
+pub(crate) mod line;
 mod seen;
 mod server;
-mod session;
-mod sniff;
+pub(crate) mod session;
+pub(crate) mod sniff;
 
 pub use server::{Backlog, Counters, Options};

@@ -131,7 +131,9 @@ impl Session {
         match mem::replace(&mut self.state, State::Closed) {
             State::Closed => (),
             State::Skipping { kept, skipped, until } => match until {
-                Until::LineEnd { .. } => take(Record { bytes: &kept, cut: skipped, is_syslog }),
+                Until::LineEnd { after_cr } => {
+                    take(Record { bytes: &kept, cut: skipped - u64::from(after_cr), is_syslog });
+                }
                 Until::Len(left) => take(Record { bytes: &kept, cut: skipped + left as u64, is_syslog }),
                 Until::FrameEnd(..) => (),
             },
@@ -492,6 +494,10 @@ mod tests {
         // Unfinished.
         assert_eq!(texts(&hear_all_ways(8, b"0123456789abc")), [("01234567", 5)]);
         assert_eq!(texts(&hear_all_ways(8, b"20 <13>567890")), [("<13>5678", 12)]);
+        // A CR at the end of a stream is half a line end, whatever stands before it.
+        assert_eq!(texts(&hear_all_ways(8, b"01234567\r")), [("01234567", 0)]);
+        assert_eq!(texts(&hear_all_ways(8, b"0123456789abc\r")), [("01234567", 5)]);
+        assert_eq!(texts(&hear_all_ways(8, b"0123456789abc\r\r")), [("01234567", 6)]);
         // As long as it may be.
         assert_eq!(texts(&hear_all_ways(8, b"01234567\r\n01234567\n01234567")), [("01234567", 0); 3]);
     }

@@ -11,7 +11,7 @@ mod pool;
 pub(crate) mod relp;
 mod report;
 mod shared;
-mod spool;
+pub(crate) mod spool;
 pub(crate) mod syslog;
 mod window;
 

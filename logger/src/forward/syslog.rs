@@ -174,10 +174,11 @@ fn field(bytes: &[u8]) -> Option<(Option<&str>, &[u8])> {
 
 /// The same, where the message may be at its end.
 fn field_at_end(bytes: &[u8]) -> Option<(Option<&str>, &[u8])> {
-    field(bytes).or_else(|| {
-        let field = word(bytes)?;
-        Some(((field != "-").then_some(field), &b""[..]))
-    })
+    if bytes.contains(&b' ') {
+        return field(bytes);
+    }
+    let field = word(bytes)?;
+    Some(((field != "-").then_some(field), &b""[..]))
 }
 
 /// Some text without control characters.
@@ -419,7 +420,7 @@ mod tests {
     #[test]
     fn what_others_send_is_understood() {
         let bare = |text: &'static str| (6, None, None, None, text.as_bytes());
-        let cases: [(&str, Said<'_>); 26] = [
+        let cases: [(&str, Said<'_>); 28] = [
             // RFC 5424.
             (
                 "<165>1 2003-10-11T22:14:15.003Z h app - ID47 - \u{feff}text",
@@ -430,6 +431,7 @@ mod tests {
             ("<13>1 - h a p m [x a=\"\\]\\\"\\\\\"] t", (5, Some("h"), Some("a"), Some("p"), b"t")),
             ("<13>1 - h a p m [x a=\"b\" t", (5, Some("h"), Some("a"), Some("p"), b"[x a=\"b\" t")),
             ("<13>1 - h a p m [x a=b] t", (5, Some("h"), Some("a"), Some("p"), b"[x a=b] t")),
+            ("<13>1 - h a p  - text", (5, None, None, None, b"1 - h a p  - text")),
             ("<13>1 - h a p m text", (5, Some("h"), Some("a"), Some("p"), b"text")),
             ("<13>1 - h a p", (5, None, None, None, b"1 - h a p")),
             ("<13>1 yesterday h a p m - t", (5, None, None, None, b"1 yesterday h a p m - t")),
@@ -443,6 +445,7 @@ mod tests {
             ("<30>Nov 22 14:03:55 sshd[42]: hello", (6, None, Some("sshd"), Some("42"), b"hello")),
             ("<30>Nov 22 14:03:55 web1 hello world", (6, Some("web1"), None, None, b"hello world")),
             ("<30>Nov 22 14:03:55 web1", (6, Some("web1"), None, None, b"")),
+            ("<30>Nov 22 14:03:55  web1 hello", (6, None, None, None, b" web1 hello")),
             (
                 "<30>2026-11-22T14:03:55.123456+01:00 web1 sshd[42]: hello",
                 (6, Some("web1"), Some("sshd"), Some("42"), b"hello"),

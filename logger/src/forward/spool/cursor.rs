@@ -198,7 +198,7 @@ impl Cursor {
 }
 
 /// All steps through the bytes of a segment, with the payloads: what a reader makes of them, without a file.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn walk(bytes: &[u8], chunk: usize, sequences: RangeInclusive<u64>) -> Vec<(Step, Vec<u8>)> {
     let (mut next, last) = sequences.into_inner();
     let mut cursor = Cursor::with_chunk(chunk);

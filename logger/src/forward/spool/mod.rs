@@ -17,7 +17,7 @@
 
 mod acked;
 mod checked;
-mod cursor;
+pub(crate) mod cursor;
 mod leftover;
 mod reader;
 pub(crate) mod segment;
