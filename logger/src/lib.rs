@@ -21,6 +21,10 @@
 //! assert_eq!(std::fs::read_to_string(&path)?.lines().count(), 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! With the feature `forward`, which is on by default, records also go to another machine and stay on the disk until it has
+//! them, and the server that receives them is here too: the modules `forward` and `backlog`. Without it, no socket is
+//! touched and `reactor` is not needed.
 
 #[cfg(feature = "forward")]
 pub mod backlog;
