@@ -533,3 +533,24 @@ fn a_flood_is_held_back_and_counted() {
         assert!(has("tests/forward.rs") > 0 && has("within 100ms were not forwarded") > 0);
     }
 }
+
+#[test]
+fn a_report_that_panics_stops_nothing() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::well();
+    let pool = Pool::builder(collector.address(), folder.path())
+        .clients(1)
+        // On the client's thread when it has connected, and on the worker's when the spool is at its bound.
+        .on_report(|report| panic!("{report}"))
+        .max_spool(1)
+        .start()
+        .unwrap();
+    let logger = logger("panics", &pool);
+    for n in 0..200 {
+        error!(logger: logger, "{n} {}", "x".repeat(500));
+    }
+    logger.flush();
+    assert_eq!(pool.counters().spooled, 200);
+    assert!(pool.drain(LONG));
+}

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -164,10 +165,13 @@ impl Builder {
     }
 
     /// What is told about connections and the spool, on the pool's threads and those of loggers. It must not wait for the
-    /// pool. Default: a record about `logger::forward` in the [default logger](crate::default), or, for warnings and
+    /// pool, nor drop it. If it panics, forwarding goes on. Default: a record about `logger::forward` in the [default logger](crate::default), or, for warnings and
     /// errors, a line on stderr while there is none.
     pub fn on_report(mut self, report: impl Fn(&Report) + Send + Sync + 'static) -> Builder {
-        self.report = Arc::new(report);
+        self.report = Arc::new(move |told| {
+            // The panic hook has said so, and neither a client nor a sink is to end by it.
+            let _ = catch_unwind(AssertUnwindSafe(|| report(told)));
+        });
         self
     }
 
