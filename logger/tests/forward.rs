@@ -554,3 +554,40 @@ fn a_report_that_panics_stops_nothing() {
     assert_eq!(pool.counters().spooled, 200);
     assert!(pool.drain(LONG));
 }
+
+#[test]
+fn damage_is_not_waited_for() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, address) = crowded(1);
+    drop(socket);
+    let pool = builder(address.into(), folder.path()).clients(1).start().unwrap();
+    let logger = logger("damage", &pool);
+    error!(logger: logger, "one");
+    drop(pool);
+    drop(logger);
+    let mut segments =
+        fs::read_dir(folder.path().join("stream-0")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segments.find(|path| path.extension().is_some_and(|extension| extension == "seg")).unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&segment, bytes).unwrap();
+
+    let pool = builder(address.into(), folder.path()).clients(1).start().unwrap();
+    assert_eq!(pool.counters().waiting, 1);
+    thread::scope(|scope| {
+        let (begins, begun) = mpsc::channel();
+        let pool = &pool;
+        let waits = scope.spawn(move || {
+            let start = Instant::now();
+            begins.send(()).unwrap();
+            (pool.drain(LONG), start.elapsed())
+        });
+        begun.recv().unwrap();
+        let _collector = Collector::at(address, |connection| connection.serve_well());
+        pool.reconnect_now();
+        let (is_drained, waited) = waits.join().unwrap();
+        assert!(is_drained && waited < LONG, "{waited:?}");
+    });
+    assert_eq!(pool.counters().damaged, 1);
+}
