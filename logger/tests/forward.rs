@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use collector::{Collector, LONG, mark, texts};
 use logger::forward::{Builder, Pool, Report, Wire};
-use logger::sink::Memory;
-use logger::{Durability, Layout, Level, Logger, error, info, warn};
+use logger::sink::{Lines, Memory, Sink};
+use logger::{Durability, Layout, Level, Logger, Mode, error, info, warn};
 use reactor::Address;
 use socket2::{Domain, Socket, Type};
 
@@ -590,4 +591,75 @@ fn damage_is_not_waited_for() {
         assert!(is_drained && waited < LONG, "{waited:?}");
     });
     assert_eq!(pool.counters().damaged, 1);
+}
+
+/// Takes lines when it is told to.
+struct Stuck(Mutex<mpsc::Receiver<()>>);
+
+impl Sink for Stuck {
+    fn write(&mut self, _lines: &Lines<'_>) -> std::io::Result<()> {
+        let _ = self.0.lock().unwrap().recv();
+        Ok(())
+    }
+
+    fn retry(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_logger_that_is_stuck_does_not_stop_a_client() {
+    let _alone = alone();
+    for mode in [Mode::PerThread, Mode::Shared] {
+        let folder = tempfile::tempdir().unwrap();
+        let (go_on, waits) = mpsc::channel();
+        let stuck = Logger::builder(&format!("stuck {mode:?}"))
+            .mode(mode)
+            .sink(Stuck(Mutex::new(waits)))
+            .build()
+            .unwrap();
+        let (logged, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let (stuck, logged, is_over) = (&stuck, &logged, &is_over);
+            let (reports, theirs) = (Arc::new(AtomicUsize::new(0)), stuck.clone());
+            let count = reports.clone();
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    info!(logger: stuck, "{}", "x".repeat(1000));
+                    logged.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            // Until the buffers are full, and whoever logs waits.
+            let mut before = 0;
+            until("a logger that is stuck", || {
+                thread::sleep(Duration::from_millis(20));
+                let now = logged.load(Ordering::Relaxed);
+                std::mem::replace(&mut before, now) == now && now > 0
+            });
+            let collector = Collector::well();
+            let pool = Pool::builder(collector.address(), folder.path())
+                .on_report(move |report| {
+                    info!(logger: theirs, "{report}");
+                    count.fetch_add(1, Ordering::Relaxed);
+                })
+                .start()
+                .unwrap();
+            let logger = logger(&format!("beside {mode:?}"), &pool);
+            error!(logger: logger, "goes");
+            logger.flush();
+            let is_drained = pool.drain(Duration::from_secs(10));
+            is_over.store(true, Ordering::Relaxed);
+            drop(go_on);
+            assert!(is_drained, "{mode:?}");
+            assert!(reports.load(Ordering::Relaxed) > 0);
+        });
+    }
 }

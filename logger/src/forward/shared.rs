@@ -10,6 +10,7 @@ use super::inlet::Inlet;
 use super::report::{Report, Reporter};
 use super::spool::Stream;
 use crate::filter::Gate;
+use crate::producer::hastily;
 use crate::sink::Lines;
 
 pub(super) struct Shared {
@@ -79,6 +80,8 @@ impl Shared {
     }
 
     /// Takes the lines that are to be forwarded, and writes them to the spool.
+    ///
+    /// What is reported meanwhile waits for no other logger, whose worker may wait for the inlet.
     pub(super) fn take(&self, lines: &Lines<'_>) -> io::Result<()> {
         let Some(least) = self.gate.least() else { return Ok(()) };
         let mut chosen = lines.with_pairs().filter(|(_, level, _)| *level >= least).peekable();
@@ -93,18 +96,20 @@ impl Shared {
         {
             line.sweep();
         }
-        inlet.write(|nth| self.feed(nth))
+        hastily(|| inlet.write(|nth| self.feed(nth)))
     }
 
     /// Writes what a failure has kept out of the spool.
     pub(super) fn write(&self) -> io::Result<()> {
-        self.inlet().write(|nth| self.feed(nth))
+        hastily(|| self.inlet().write(|nth| self.feed(nth)))
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut inlet = self.inlet();
-        inlet.write(|nth| self.feed(nth))?;
-        inlet.sync()
+        hastily(|| {
+            inlet.write(|nth| self.feed(nth))?;
+            inlet.sync()
+        })
     }
 
     /// Forwards what there is to say of floods. When to do that again, if there is reason to.
