@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -662,4 +662,34 @@ fn a_logger_that_is_stuck_does_not_stop_a_client() {
             assert!(reports.load(Ordering::Relaxed) > 0);
         });
     }
+}
+
+#[test]
+fn a_report_may_ask_for_the_counters() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (_socket, address) = crowded(1);
+    let asked = Arc::new(OnceLock::<Weak<Pool>>::new());
+    let (sender, counts) = mpsc::channel();
+    let (theirs, sender) = (asked.clone(), Mutex::new(sender));
+    // On the worker's thread, in the middle of a write.
+    let report = move |report: &Report| {
+        if let (Report::Dropped { .. }, Some(pool)) = (report, theirs.get().and_then(Weak::upgrade)) {
+            let _ = sender.lock().unwrap().send(pool.counters().dropped);
+        }
+    };
+    let pool = Pool::builder(address.into(), folder.path())
+        .clients(1)
+        .max_spool(1)
+        .on_report(report)
+        .start()
+        .unwrap();
+    let pool = Arc::new(pool);
+    asked.set(Arc::downgrade(&pool)).unwrap();
+    let logger = logger("asks", &pool);
+    for n in 0..100 {
+        error!(logger: logger, "{n} {}", "x".repeat(500));
+    }
+    assert!(counts.recv_timeout(LONG).unwrap() > 0);
+    drop(logger);
 }

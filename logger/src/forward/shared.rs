@@ -33,6 +33,9 @@ struct Tally {
     connected: AtomicUsize,
     connects: AtomicU64,
     sent: AtomicU64,
+    /// As the inlet had them last: a report may ask for the figures while the inlet writes.
+    cut: AtomicU64,
+    held: AtomicU64,
 }
 
 /// A pool's figures at one moment.
@@ -89,9 +92,9 @@ impl Shared {
             return Ok(());
         }
         let mut inlet = self.inlet();
-        let held = inlet.held();
         chosen.for_each(|(pair, level, line)| inlet.take(pair, level, line));
-        if inlet.held() > held
+        self.tally.cut.store(inlet.cut(), Ordering::Relaxed);
+        if self.tally.held.swap(inlet.held(), Ordering::Relaxed) < inlet.held()
             && let Some(line) = self.lines().first()
         {
             line.sweep();
@@ -155,15 +158,12 @@ impl Shared {
 
     pub(super) fn counters(&self) -> Counters {
         let tally = &self.tally;
-        let inlet = self.inlet();
-        let (cut, held) = (inlet.cut(), inlet.held());
-        drop(inlet);
         let mut counters = Counters {
             connected: tally.connected.load(Ordering::Relaxed),
             connects: tally.connects.load(Ordering::Relaxed),
             sent: tally.sent.load(Ordering::Relaxed),
-            cut,
-            held,
+            cut: tally.cut.load(Ordering::Relaxed),
+            held: tally.held.load(Ordering::Relaxed),
             ..Counters::default()
         };
         for stream in &self.streams {
