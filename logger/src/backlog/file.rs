@@ -112,6 +112,8 @@ pub(crate) struct LogFile {
     checkpoint: Option<(Vec<u8>, usize)>,
     /// The file has none yet.
     wants_checkpoint: bool,
+    /// The file before this one, which may go when this one has its checkpoint.
+    aside: Option<PathBuf>,
 }
 
 /// What was noticed when a file was opened.
@@ -161,8 +163,11 @@ impl LogFile {
             day,
             checkpoint: None,
             wants_checkpoint: !read.has_checkpoint,
+            aside: None,
         };
-        opened.tidy_later(None);
+        if !opened.wants_checkpoint {
+            opened.tidy_later(None);
+        }
         Ok((opened, found))
     }
 
@@ -218,6 +223,8 @@ impl LogFile {
         }
         self.open = Some(file);
         self.begin_file(len);
+        // At once, since the file that was moved away may not be found again. If that fails, the next write tries again.
+        let _ = self.write_checkpoint(seen);
         Ok(())
     }
 
@@ -237,7 +244,7 @@ impl LogFile {
             outcome => outcome?,
         }
         self.open = None;
-        self.tidy_later(Some(aside));
+        self.aside = Some(aside);
         Ok(())
     }
 
@@ -265,8 +272,14 @@ impl LogFile {
                 Err(error) => return Err(error),
             }
         }
+        if self.sync && self.aside.is_some() {
+            file.sync()?;
+        }
         self.checkpoint = None;
         self.wants_checkpoint = false;
+        // What older files say is here, too: now they may go.
+        let aside = self.aside.take();
+        self.tidy_later(aside);
         Ok(())
     }
 
@@ -642,6 +655,44 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&format!("# cloudstore backlog 1 marks=1\n# mark {} ", mark(1))), "{text}");
         assert!(text.ends_with(&line(2)), "{text}");
+        drop(file);
+        assert_eq!(high(&start(&path, None).1), 2);
+    }
+
+    #[test]
+    fn a_file_that_was_made_anew_knows_all_before_its_first_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let (mut file, mut seen, _) = start(&path, None);
+        let mut batch = Batch::default();
+        add(&mut batch, &mut seen, 1);
+        file.write(&mut batch, &mut seen).unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        file.reopen(&mut batch, &mut seen).unwrap();
+        drop(file);
+        assert_eq!(high(&start(&path, None).1), 1);
+    }
+
+    #[test]
+    fn an_old_file_goes_when_the_new_one_knows_what_it_knew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let older = folder.path().join("a-20261122-000001.log");
+        fs::write(&older, line(1)).unwrap();
+        let mut seen = Seen::new(100);
+        let none_kept = RollingOptions { keep: Some(0), ..options(Some(1)) };
+        let (mut file, _) = LogFile::open(&path, none_kept, false, &mut seen).unwrap();
+        assert!(file.janitor.is_none() && older.exists());
+        let mut batch = Batch::default();
+        add(&mut batch, &mut seen, 2);
+        file.write(&mut batch, &mut seen).unwrap();
+        while older.exists() {
+            std::thread::yield_now();
+        }
+        // The new file cannot be made.
+        file.opener = Box::new(|_| Err(ErrorKind::StorageFull.into()));
+        add(&mut batch, &mut seen, 3);
+        file.write(&mut batch, &mut seen).unwrap_err();
         drop(file);
         assert_eq!(high(&start(&path, None).1), 2);
     }
