@@ -87,10 +87,24 @@ impl Session {
     }
 
     /// Takes what it can of `bytes`, gives each record to `take`, in order, and puts RELP's answers to `replies`. Returns
-    /// how many bytes it took; the others are to be offered again, with more behind them.
+    /// how many bytes it took; the others are to be offered again, with more behind them. After garbage nothing is a
+    /// record any more.
     ///
     /// An answer says that a record is taken care of: it is for the peer only when that is so.
     pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        replies: &mut Vec<u8>,
+        take: &mut dyn FnMut(Record<'_>),
+    ) -> Result<usize, Garbage> {
+        let outcome = self.steps(bytes, replies, take);
+        if outcome.is_err() {
+            self.state = State::Closed;
+        }
+        outcome
+    }
+
+    fn steps(
         &mut self,
         bytes: &[u8],
         replies: &mut Vec<u8>,
@@ -518,6 +532,18 @@ mod tests {
             let said = heard.garbage.unwrap().to_string();
             assert!(said.starts_with(expected), "{said}");
             assert!(hear(8, &bytes.chunks(1).collect::<Vec<_>>()).garbage.is_some());
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_again_behind_garbage() {
+        for bytes in [&b"1 open 0\n2 syslog 1 a\nx"[..], b"4 <13>x"] {
+            let mut session = Session::new(100);
+            let mut records = 0;
+            session.feed(bytes, &mut Vec::new(), &mut |_| records += 1).unwrap_err();
+            let taken = session.feed(bytes, &mut Vec::new(), &mut |_| records += 1);
+            session.finish(b"", &mut |_| records += 1);
+            assert_eq!((taken, records), (Ok(bytes.len()), 1));
         }
     }
 

@@ -119,6 +119,7 @@ impl Shared {
     pub(super) fn sweep(&self) -> Option<Duration> {
         let mut inlet = self.inlet();
         let again = inlet.sweep();
+        self.tally.cut.store(inlet.cut(), Ordering::Relaxed);
         // What fails here stays in memory, and goes with the next records.
         let _ = inlet.write(|nth| self.feed(nth));
         again
