@@ -403,6 +403,10 @@ impl Client {
                 self.signals.is_hungry.store(true, Ordering::Release);
                 is_hungry = true;
             } else {
+                if self.window.is_empty() {
+                    // What was left may have been dropped or damaged, and is never acknowledged.
+                    self.shared.look_again();
+                }
                 break;
             }
         }

@@ -28,10 +28,12 @@ struct Kind {
 pub(super) struct Held {
     pub(super) pair: u32,
     pub(super) level: Level,
-    /// Its line.
+    /// The beginning of its line.
     pub(super) line: Vec<u8>,
 }
 
+/// As much of a line as its stamp, target and place take.
+const KEPT_LINE: usize = 1024;
 /// More kinds are not told apart from new ones: their records pass.
 const MOST_KINDS: usize = 4096;
 
@@ -61,7 +63,7 @@ impl Floods {
         kind.held += 1;
         (kind.last.pair, kind.last.level) = (pair, level);
         kind.last.line.clear();
-        kind.last.line.extend_from_slice(line);
+        kind.last.line.extend_from_slice(&line[..line.len().min(KEPT_LINE)]);
         false
     }
 

@@ -32,6 +32,8 @@ struct Tally {
     connected: AtomicUsize,
     connects: AtomicU64,
     sent: AtomicU64,
+    cut: AtomicU64,
+    held: AtomicU64,
 }
 
 /// A pool's figures at one moment.
@@ -93,7 +95,14 @@ impl Shared {
         {
             line.sweep();
         }
+        self.note_losses(&inlet);
         inlet.write(|nth| self.feed(nth))
+    }
+
+    /// Copies the inlet's figures, so that whoever asks for them does not wait for the disk.
+    fn note_losses(&self, inlet: &Inlet) {
+        self.tally.cut.store(inlet.cut(), Ordering::Relaxed);
+        self.tally.held.store(inlet.held(), Ordering::Relaxed);
     }
 
     /// Writes what a failure has kept out of the spool.
@@ -111,6 +120,7 @@ impl Shared {
     pub(super) fn sweep(&self) -> Option<Duration> {
         let mut inlet = self.inlet();
         let again = inlet.sweep();
+        self.note_losses(&inlet);
         // What fails here stays in memory, and goes with the next records.
         let _ = inlet.write(|nth| self.feed(nth));
         again
@@ -150,15 +160,12 @@ impl Shared {
 
     pub(super) fn counters(&self) -> Counters {
         let tally = &self.tally;
-        let inlet = self.inlet();
-        let (cut, held) = (inlet.cut(), inlet.held());
-        drop(inlet);
         let mut counters = Counters {
             connected: tally.connected.load(Ordering::Relaxed),
             connects: tally.connects.load(Ordering::Relaxed),
             sent: tally.sent.load(Ordering::Relaxed),
-            cut,
-            held,
+            cut: tally.cut.load(Ordering::Relaxed),
+            held: tally.held.load(Ordering::Relaxed),
             ..Counters::default()
         };
         for stream in &self.streams {
