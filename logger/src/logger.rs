@@ -80,7 +80,8 @@ pub(crate) struct Core {
     overflow: Overflow,
     source: Source,
     shared: Arc<Shared>,
-    /// `Mode::Shared`'s pair; in `Mode::PerThread` the one of threads that have taken their own down.
+    /// `Mode::Shared`'s pair, but for threads that must not wait; in `Mode::PerThread` the one of threads that have taken
+    /// their own down.
     common: Mutex<Option<Arc<Pair>>>,
     mode: Mode,
     rejected: AtomicU64,
@@ -427,6 +428,9 @@ impl Core {
     /// Apart, so that the way of most records stays short.
     #[inline(never)]
     fn accept_shared(&self, producer: &Producer, header: Header, text: &[u8]) {
+        if producer.is_hasty() {
+            return self.accept_own(producer, header, text);
+        }
         match self.common.try_lock() {
             // Whoever has the lock may wait for the worker, so the worker does not wait for the lock.
             Err(TryLockError::WouldBlock) if self.shared.exchange.is_worker() => {
@@ -470,7 +474,10 @@ impl Core {
             let is_too_long = outcome == Append::TooLong;
             let spills = match self.overflow {
                 // The worker itself, in a sink that logs, would wait for ever.
-                Overflow::Block => is_too_long || self.shared.exchange.is_worker(),
+                Overflow::Block => {
+                    let is_hasty = Producer::with(Producer::is_hasty).unwrap_or(false);
+                    is_too_long || is_hasty || self.shared.exchange.is_worker()
+                }
                 Overflow::Grow { limit } => self.reserve_spill(record, limit),
                 Overflow::DropNewest => is_too_long && !pair.has_spill(),
             };

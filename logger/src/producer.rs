@@ -17,6 +17,8 @@ pub(crate) struct Producer {
     number: u32,
     /// Taken while a record is formatted, so that a `Display` that logs gets another one.
     scratch: Cell<Vec<u8>>,
+    /// It waits for no logger's room now.
+    is_hasty: Cell<bool>,
     joined: RefCell<Vec<Joined>>,
 }
 
@@ -36,6 +38,7 @@ impl Producer {
         Producer {
             number: THREADS.fetch_add(1, Ordering::Relaxed),
             scratch: Cell::new(Vec::new()),
+            is_hasty: Cell::new(false),
             joined: RefCell::new(Vec::new()),
         }
     }
@@ -49,6 +52,11 @@ impl Producer {
     #[inline]
     pub(crate) fn number(&self) -> u32 {
         self.number
+    }
+
+    #[inline]
+    pub(crate) fn is_hasty(&self) -> bool {
+        self.is_hasty.get()
     }
 
     /// Formats with `write`, then hands the bytes, and what `write` says of them, to `act`.
@@ -93,6 +101,22 @@ impl Producer {
         joined.push(Joined { logger, pair: pair.clone(), shared: shared.clone() });
         Some(pair)
     }
+}
+
+/// Acts without waiting for any logger's room, whatever is logged meanwhile: records that would have to wait go to
+/// memory. For threads that a logger's worker may wait for.
+#[cfg(feature = "forward")]
+pub(crate) fn hastily<R>(act: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            Producer::with(|producer| producer.is_hasty.set(self.0));
+        }
+    }
+
+    let _restore = Restore(Producer::with(|producer| producer.is_hasty.replace(true)).unwrap_or(false));
+    act()
 }
 
 impl Drop for Joined {

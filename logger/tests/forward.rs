@@ -9,15 +9,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use collector::{Collector, LONG, mark, texts};
 use logger::forward::{Builder, Pool, Report, Wire};
-use logger::sink::Memory;
-use logger::{Durability, Layout, Level, Logger, error, info, warn};
+use logger::sink::{Lines, Memory, Sink};
+use logger::{Durability, Layout, Level, Logger, Mode, error, info, warn};
 use reactor::Address;
 use socket2::{Domain, Socket, Type};
 
@@ -642,4 +643,163 @@ fn a_damaged_segment_costs_its_damaged_records() {
     assert_eq!(damaged.count(), 2);
     let text = path.display().to_string();
     assert!(reports.iter().any(|report| report.to_string().contains(&text)), "{reports:?}");
+}
+
+#[test]
+fn a_report_that_panics_stops_nothing() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::well();
+    let pool = Pool::builder(collector.address(), folder.path())
+        .clients(1)
+        // On the client's thread when it has connected, and on the worker's when the spool is at its bound.
+        .on_report(|report| panic!("{report}"))
+        .max_spool(1)
+        .start()
+        .unwrap();
+    let logger = logger("panics", &pool);
+    for n in 0..200 {
+        error!(logger: logger, "{n} {}", "x".repeat(500));
+    }
+    logger.flush();
+    assert_eq!(pool.counters().spooled, 200);
+    assert!(pool.drain(LONG));
+}
+
+#[test]
+fn damage_is_not_waited_for() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, address) = crowded(1);
+    drop(socket);
+    let pool = builder(address.into(), folder.path()).clients(1).start().unwrap();
+    let logger = logger("damage", &pool);
+    error!(logger: logger, "one");
+    drop(pool);
+    drop(logger);
+    let mut segments =
+        fs::read_dir(folder.path().join("stream-0")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segments.find(|path| path.extension().is_some_and(|extension| extension == "seg")).unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&segment, bytes).unwrap();
+
+    let pool = builder(address.into(), folder.path()).clients(1).start().unwrap();
+    assert_eq!(pool.counters().waiting, 1);
+    thread::scope(|scope| {
+        let (begins, begun) = mpsc::channel();
+        let pool = &pool;
+        let waits = scope.spawn(move || {
+            let start = Instant::now();
+            begins.send(()).unwrap();
+            (pool.drain(LONG), start.elapsed())
+        });
+        begun.recv().unwrap();
+        let _collector = Collector::at(address, |connection| connection.serve_well());
+        pool.reconnect_now();
+        let (is_drained, waited) = waits.join().unwrap();
+        assert!(is_drained && waited < LONG, "{waited:?}");
+    });
+    assert_eq!(pool.counters().damaged, 1);
+}
+
+/// Takes lines when it is told to.
+struct Stuck(Mutex<mpsc::Receiver<()>>);
+
+impl Sink for Stuck {
+    fn write(&mut self, _lines: &Lines<'_>) -> std::io::Result<()> {
+        let _ = self.0.lock().unwrap().recv();
+        Ok(())
+    }
+
+    fn retry(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_logger_that_is_stuck_does_not_stop_a_client() {
+    let _alone = alone();
+    for mode in [Mode::PerThread, Mode::Shared] {
+        let folder = tempfile::tempdir().unwrap();
+        let (go_on, waits) = mpsc::channel();
+        let stuck = Logger::builder(&format!("stuck {mode:?}"))
+            .mode(mode)
+            .sink(Stuck(Mutex::new(waits)))
+            .build()
+            .unwrap();
+        let (logged, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let (stuck, logged, is_over) = (&stuck, &logged, &is_over);
+            let (reports, theirs) = (Arc::new(AtomicUsize::new(0)), stuck.clone());
+            let count = reports.clone();
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    info!(logger: stuck, "{}", "x".repeat(1000));
+                    logged.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            // Until the buffers are full, and whoever logs waits.
+            let mut before = 0;
+            until("a logger that is stuck", || {
+                thread::sleep(Duration::from_millis(20));
+                let now = logged.load(Ordering::Relaxed);
+                std::mem::replace(&mut before, now) == now && now > 0
+            });
+            let collector = Collector::well();
+            let pool = Pool::builder(collector.address(), folder.path())
+                .on_report(move |report| {
+                    info!(logger: theirs, "{report}");
+                    count.fetch_add(1, Ordering::Relaxed);
+                })
+                .start()
+                .unwrap();
+            let logger = logger(&format!("beside {mode:?}"), &pool);
+            error!(logger: logger, "goes");
+            logger.flush();
+            let is_drained = pool.drain(Duration::from_secs(10));
+            is_over.store(true, Ordering::Relaxed);
+            drop(go_on);
+            assert!(is_drained, "{mode:?}");
+            assert!(reports.load(Ordering::Relaxed) > 0);
+        });
+    }
+}
+
+#[test]
+fn a_report_may_ask_for_the_counters() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (_socket, address) = crowded(1);
+    let asked = Arc::new(OnceLock::<Weak<Pool>>::new());
+    let (sender, counts) = mpsc::channel();
+    let (theirs, sender) = (asked.clone(), Mutex::new(sender));
+    // On the worker's thread, in the middle of a write.
+    let report = move |report: &Report| {
+        if let (Report::Dropped { .. }, Some(pool)) = (report, theirs.get().and_then(Weak::upgrade)) {
+            let _ = sender.lock().unwrap().send(pool.counters().dropped);
+        }
+    };
+    let pool = Pool::builder(address.into(), folder.path())
+        .clients(1)
+        .max_spool(1)
+        .on_report(report)
+        .start()
+        .unwrap();
+    let pool = Arc::new(pool);
+    asked.set(Arc::downgrade(&pool)).unwrap();
+    let logger = logger("asks", &pool);
+    for n in 0..100 {
+        error!(logger: logger, "{n} {}", "x".repeat(500));
+    }
+    assert!(counts.recv_timeout(LONG).unwrap() > 0);
+    drop(logger);
 }

@@ -290,7 +290,11 @@ impl Client {
             let reason = bev.take_error().map_or_else(|| "it failed".to_owned(), |error| error.to_string());
             self.fail(reason);
         } else if what.contains(BevEvent::TIMEOUT) {
-            self.fail("it takes nothing".to_owned());
+            let reason = match self.link {
+                Link::Connecting(_) => format!("no connection within {CONNECT_TIMEOUT:?}"),
+                _ => format!("it takes nothing for {:?}", self.settings.patience),
+            };
+            self.fail(reason);
         } else if what.contains(BevEvent::EOF) {
             self.fail("it closed the connection".to_owned());
         }
@@ -404,7 +408,7 @@ impl Client {
                 is_hungry = true;
             } else {
                 if self.window.is_empty() {
-                    // What was left may have been dropped or damaged, and is never acknowledged.
+                    // What turned out to be damaged is waited for no more.
                     self.shared.look_again();
                 }
                 break;

@@ -12,6 +12,8 @@ pub(super) struct Floods {
     limit: u32,
     period: Duration,
     kinds: HashMap<u64, Kind>,
+    /// When there was room made for new kinds.
+    cleared: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -32,14 +34,14 @@ pub(super) struct Held {
     pub(super) line: Vec<u8>,
 }
 
-/// As much of a line as its stamp, target and place take.
-const KEPT_LINE: usize = 1024;
 /// More kinds are not told apart from new ones: their records pass.
 const MOST_KINDS: usize = 4096;
+/// What is kept of a line: enough to say where it comes from, and not much for all kinds together.
+const KEPT: usize = 2048;
 
 impl Floods {
     pub(super) fn new(limit: u32, period: Duration) -> Floods {
-        Floods { limit: limit.max(1), period, kinds: HashMap::new() }
+        Floods { limit: limit.max(1), period, kinds: HashMap::new(), cleared: None }
     }
 
     pub(super) fn period(&self) -> Duration {
@@ -48,6 +50,10 @@ impl Floods {
 
     /// Whether a record of this kind passes. One that does not is counted and kept until a later one is.
     pub(super) fn admits(&mut self, kind: u64, now: Instant, pair: u32, level: Level, line: &[u8]) -> bool {
+        let period = self.period;
+        if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&kind) {
+            self.make_room(now);
+        }
         let is_crowded = self.kinds.len() >= MOST_KINDS;
         let Some(kind) = self.kinds.get_mut(&kind) else {
             if !is_crowded {
@@ -56,6 +62,9 @@ impl Floods {
             }
             return true;
         };
+        if kind.is_done(now, period) {
+            (kind.since, kind.passed) = (now, 0);
+        }
         if kind.passed < self.limit {
             kind.passed += 1;
             return true;
@@ -63,8 +72,17 @@ impl Floods {
         kind.held += 1;
         (kind.last.pair, kind.last.level) = (pair, level);
         kind.last.line.clear();
-        kind.last.line.extend_from_slice(&line[..line.len().min(KEPT_LINE)]);
+        kind.last.line.extend_from_slice(&line[..line.len().min(KEPT)]);
         false
+    }
+
+    /// Lets go of the kinds whose period is over and of which nothing was held back; at most once in a period.
+    fn make_room(&mut self, now: Instant) {
+        let period = self.period;
+        if self.cleared.is_none_or(|cleared| now.duration_since(cleared) >= period) {
+            self.cleared = Some(now);
+            self.kinds.retain(|_, kind| !kind.is_done(now, period));
+        }
     }
 
     /// Ends the periods that are over: what was held back in each, and the last record of it.
@@ -84,6 +102,13 @@ impl Floods {
     /// Whether there are periods that are not over.
     pub(super) fn is_empty(&self) -> bool {
         self.kinds.is_empty()
+    }
+}
+
+impl Kind {
+    /// Whether its period is over, with nothing to say about it.
+    fn is_done(&self, now: Instant, period: Duration) -> bool {
+        self.held == 0 && now.duration_since(self.since) >= period
     }
 }
 
@@ -107,6 +132,42 @@ mod tests {
         assert_eq!(floods.sweep(at(11)), []);
         assert!(floods.is_empty());
         assert!(floods.admits(1, at(11), 7, Level::Error, b"e"), "a new period");
+    }
+
+    #[test]
+    fn rare_records_are_no_flood() {
+        let mut floods = Floods::new(2, Duration::from_secs(10));
+        let start = Instant::now();
+        for nth in 0..100 {
+            let now = start + Duration::from_secs(6 * nth);
+            assert!(floods.admits(1, now, 0, Level::Error, b""), "{nth}");
+        }
+    }
+
+    #[test]
+    fn kinds_whose_period_is_over_make_room() {
+        let mut floods = Floods::new(1, Duration::from_secs(10));
+        let start = Instant::now();
+        for kind in 0..MOST_KINDS as u64 {
+            assert!(floods.admits(kind, start, 0, Level::Error, b""));
+        }
+        assert!(!floods.admits(0, start, 0, Level::Error, b""));
+        let later = start + Duration::from_secs(10);
+        let new = MOST_KINDS as u64;
+        assert!(floods.admits(new, later, 0, Level::Error, b""));
+        assert!(!floods.admits(new, later, 0, Level::Error, b""));
+        assert_eq!(floods.sweep(later).len(), 1, "the one that was held back is still said");
+    }
+
+    #[test]
+    fn a_held_line_takes_little_memory() {
+        let mut floods = Floods::new(1, Duration::from_secs(10));
+        let start = Instant::now();
+        let line = vec![b'x'; 1 << 20];
+        assert!(floods.admits(1, start, 0, Level::Error, &line));
+        assert!(!floods.admits(1, start, 0, Level::Error, &line));
+        let over = floods.sweep(start + Duration::from_secs(10));
+        assert_eq!((over[0].0, over[0].1.line.len()), (1, KEPT));
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Inlet {
         let is_done = floods.is_empty();
         for (many, last) in over {
             let Some(parts) = Parts::of(&last.line) else { continue };
-            let layout = if last.line.first() == Some(&b'{') { Layout::Json } else { Layout::Text };
+            let layout = if last.line.starts_with(b"{") { Layout::Json } else { Layout::Text };
             let site = Site { level: last.level, target: TARGET, file: "", line: 0 };
             let mut line = [layout.lead(), parts.stamp].concat();
             layout.write_start(&mut line, &site, Thread::Worker);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::syslog::Origin;
 use crate::error::Error;
 use crate::filter::{Filter, Gate};
 use crate::level::Level;
+use crate::producer::hastily;
 
 /// How records go over the network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -164,10 +166,14 @@ impl Builder {
     }
 
     /// What is told about connections and the spool, on the pool's threads and those of loggers. It must not wait for the
-    /// pool. Default: a record about `logger::forward` in the [default logger](crate::default), or, for warnings and
-    /// errors, a line on stderr while there is none.
+    /// pool, nor drop it. If it panics, forwarding goes on. What it logs waits for no room: beyond a full buffer it goes
+    /// to memory. Default: a record about `logger::forward` in the [default logger](crate::default), or, for warnings
+    /// and errors, a line on stderr while there is none.
     pub fn on_report(mut self, report: impl Fn(&Report) + Send + Sync + 'static) -> Builder {
-        self.report = Arc::new(report);
+        self.report = Arc::new(move |told| {
+            // The panic hook has said so, and neither a client nor a sink is to end by it.
+            let _ = catch_unwind(AssertUnwindSafe(|| report(told)));
+        });
         self
     }
 
@@ -205,7 +211,8 @@ impl Builder {
         for (number, streams) in divide(readers, self.clients).into_iter().enumerate() {
             let (settings, shared, started) = (settings.clone(), shared.clone(), started.clone());
             let name = format!("forward {number}");
-            let life = move || live(number, settings, shared, streams, &started);
+            // A report must not wait for a logger: its worker may wait for the room that this client makes in the spool.
+            let life = move || hastily(|| live(number, settings, shared, streams, &started));
             match thread::Builder::new().name(name.clone()).spawn(life) {
                 Ok(handle) => pool.threads.push(handle),
                 Err(source) => {

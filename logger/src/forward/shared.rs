@@ -10,6 +10,7 @@ use super::inlet::Inlet;
 use super::report::{Report, Reporter};
 use super::spool::Stream;
 use crate::filter::Gate;
+use crate::producer::hastily;
 use crate::sink::Lines;
 
 pub(super) struct Shared {
@@ -32,6 +33,7 @@ struct Tally {
     connected: AtomicUsize,
     connects: AtomicU64,
     sent: AtomicU64,
+    /// As the inlet had them last: a report may ask for the figures while the inlet writes.
     cut: AtomicU64,
     held: AtomicU64,
 }
@@ -81,6 +83,8 @@ impl Shared {
     }
 
     /// Takes the lines that are to be forwarded, and writes them to the spool.
+    ///
+    /// What is reported meanwhile waits for no other logger, whose worker may wait for the inlet.
     pub(super) fn take(&self, lines: &Lines<'_>) -> io::Result<()> {
         let Some(least) = self.gate.least() else { return Ok(()) };
         let mut chosen = lines.with_pairs().filter(|(_, level, _)| *level >= least).peekable();
@@ -88,39 +92,33 @@ impl Shared {
             return Ok(());
         }
         let mut inlet = self.inlet();
-        let held = inlet.held();
         chosen.for_each(|(pair, level, line)| inlet.take(pair, level, line));
-        if inlet.held() > held
+        self.tally.cut.store(inlet.cut(), Ordering::Relaxed);
+        if self.tally.held.swap(inlet.held(), Ordering::Relaxed) < inlet.held()
             && let Some(line) = self.lines().first()
         {
             line.sweep();
         }
-        self.note_losses(&inlet);
-        inlet.write(|nth| self.feed(nth))
-    }
-
-    /// Copies the inlet's figures, so that whoever asks for them does not wait for the disk.
-    fn note_losses(&self, inlet: &Inlet) {
-        self.tally.cut.store(inlet.cut(), Ordering::Relaxed);
-        self.tally.held.store(inlet.held(), Ordering::Relaxed);
+        hastily(|| inlet.write(|nth| self.feed(nth)))
     }
 
     /// Writes what a failure has kept out of the spool.
     pub(super) fn write(&self) -> io::Result<()> {
-        self.inlet().write(|nth| self.feed(nth))
+        hastily(|| self.inlet().write(|nth| self.feed(nth)))
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut inlet = self.inlet();
-        inlet.write(|nth| self.feed(nth))?;
-        inlet.sync()
+        hastily(|| {
+            inlet.write(|nth| self.feed(nth))?;
+            inlet.sync()
+        })
     }
 
     /// Forwards what there is to say of floods. When to do that again, if there is reason to.
     pub(super) fn sweep(&self) -> Option<Duration> {
         let mut inlet = self.inlet();
         let again = inlet.sweep();
-        self.note_losses(&inlet);
         // What fails here stays in memory, and goes with the next records.
         let _ = inlet.write(|nth| self.feed(nth));
         again
