@@ -11,8 +11,8 @@
 //! gives, on the console and in the file,
 //!
 //! ```text
-//! 2026-09-12T14:03:55.123456Z INFO  [client] [t1] examples/server.rs:152 hello peer="127.0.0.1:51344"
-//! 2026-09-12T14:03:56.234567Z ERROR [client] [t1] examples/server.rs:152 disk gone peer="127.0.0.1:51344"
+//! 2026-09-12T14:03:55.123456Z INFO  [client] [t1] examples/server.rs:206 hello peer="127.0.0.1:51344"
+//! 2026-09-12T14:03:56.234567Z ERROR [client] [t1] examples/server.rs:206 disk gone peer="127.0.0.1:51344"
 //! ```
 //!
 //! With `--backlog ADDRESS` its ERROR and FATAL records also go to a backlog server (`cargo run -- backlog` in a third
