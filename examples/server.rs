@@ -11,8 +11,8 @@
 //! gives, on the console and in the file,
 //!
 //! ```text
-//! 2026-09-12T14:03:55.123456Z INFO  [client] [t1] examples/server.rs:152 hello peer="127.0.0.1:51344"
-//! 2026-09-12T14:03:56.234567Z ERROR [client] [t1] examples/server.rs:152 disk gone peer="127.0.0.1:51344"
+//! 2026-09-12T14:03:55.123456Z INFO  [client] [t1] examples/server.rs:206 hello peer="127.0.0.1:51344"
+//! 2026-09-12T14:03:56.234567Z ERROR [client] [t1] examples/server.rs:206 disk gone peer="127.0.0.1:51344"
 //! ```
 //!
 //! With `--backlog ADDRESS` its ERROR and FATAL records also go to a backlog server (`cargo run -- backlog` in a third
@@ -21,6 +21,8 @@
 //! ```text
 //! $ cargo run --example server -- --backlog 127.0.0.1:8080 --spool spool
 //! ```
+//!
+//! `--wire octet-counted` and `--wire newline` send plain syslog instead of RELP, to collectors that know no better.
 //!
 //! A level word at the beginning of a line sets the record's level; without one it is INFO. A line ends with LF or CR LF.
 //! A line without an end is a record when the client goes or the server ends, and one that is longer than 64 KiB becomes
@@ -35,8 +37,8 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use clap::Parser;
-use logger::forward::Pool;
+use clap::{Parser, ValueEnum};
+use logger::forward::{self, Pool};
 use logger::sink::{Console, File};
 use logger::{Bytes, Durability, Level, Logger, log, warn};
 use reactor::evbuffer::Eol;
@@ -61,6 +63,27 @@ struct Options {
     /// Where records wait until the backlog server has acknowledged them.
     #[arg(long, default_value = "spool")]
     spool: PathBuf,
+    /// How records go to the backlog server. All but RELP lose those that are on their way when a connection breaks.
+    #[arg(long, value_enum, default_value_t = Wire::Relp)]
+    wire: Wire,
+}
+
+/// The wires, as the command line names them.
+#[derive(Clone, Copy, ValueEnum)]
+enum Wire {
+    Relp,
+    OctetCounted,
+    Newline,
+}
+
+impl From<Wire> for forward::Wire {
+    fn from(wire: Wire) -> forward::Wire {
+        match wire {
+            Wire::Relp => forward::Wire::Relp,
+            Wire::OctetCounted => forward::Wire::OctetCounted,
+            Wire::Newline => forward::Wire::Newline,
+        }
+    }
 }
 
 /// How long the end waits for the backlog server. What it has not acknowledged by then is forwarded by the next run.
@@ -81,7 +104,9 @@ fn main() -> ExitCode {
 
 fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let pool = match &options.backlog {
-        Some(address) => Some(Pool::builder(address.clone(), &options.spool).start()?),
+        Some(address) => {
+            Some(Pool::builder(address.clone(), &options.spool).wire(options.wire.into()).start()?)
+        }
         None => None,
     };
     let mut builder = Logger::builder("server")

@@ -8,7 +8,7 @@ mod collector;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -533,6 +533,116 @@ fn a_flood_is_held_back_and_counted() {
         assert_eq!(has("of another kind"), 1);
         assert!(has("tests/forward.rs") > 0 && has("within 100ms were not forwarded") > 0);
     }
+}
+
+/// All segments of a spool, the oldest of each stream first.
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for stream in
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+    {
+        let paths = fs::read_dir(stream).unwrap().map(|entry| entry.unwrap().path());
+        found.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "seg")));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_spool_at_its_bound_drops_the_oldest_counts_and_says_so() {
+    const BOUND: u64 = 100_000;
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, address) = crowded(1);
+    drop(socket);
+    let dropped = Arc::new(Mutex::new((0, Vec::new())));
+    let said = dropped.clone();
+    let pool = Pool::builder(address.into(), folder.path())
+        .clients(1)
+        .max_spool(BOUND)
+        .on_report(move |report| {
+            if let Report::Dropped { records, .. } = report {
+                let mut said = said.lock().unwrap();
+                said.0 += records;
+                said.1.push(report.to_string());
+            }
+        })
+        .start()
+        .unwrap();
+    let logger = logger("bound", &pool);
+    for n in 0..5000 {
+        error!(logger: logger, "record {n}.");
+        // In many rounds of the worker, so that the bound is seen often.
+        if n % 50 == 0 {
+            logger.flush();
+            let bytes: u64 =
+                segments(folder.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+            assert!(bytes <= BOUND + BOUND / 2, "{bytes}");
+        }
+    }
+    logger.flush();
+    let counters = pool.counters();
+    assert_eq!(counters.spooled, 5000);
+    assert_eq!(counters.spooled, counters.dropped + counters.waiting);
+    assert!(counters.dropped > 4000, "{counters:?}");
+    {
+        let said = dropped.lock().unwrap();
+        assert_eq!(said.0, counters.dropped);
+        assert!(said.1[0].contains("the spool is full: the oldest"), "{}", said.1[0]);
+    }
+    let collector = Collector::at(address, |connection| connection.serve_well());
+    pool.reconnect_now();
+    assert!(pool.drain(LONG));
+    let messages = collector.end();
+    // The newest, without a gap.
+    let first = 5000 - counters.waiting;
+    assert_eq!(messages.len() as u64, counters.waiting);
+    for (message, n) in messages.iter().zip(first..) {
+        assert!(message.ends_with(&format!(" record {n}.")), "{message}");
+    }
+}
+
+#[test]
+fn a_damaged_segment_costs_its_damaged_records() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, address) = crowded(1);
+    drop(socket);
+    let pool = builder(address.into(), folder.path()).clients(1).start().unwrap();
+    let logger = logger("damage", &pool);
+    for n in 0..100 {
+        error!(logger: logger, "record {n}.");
+    }
+    logger.shutdown();
+    drop(pool);
+    let path = segments(folder.path()).remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    for text in [&b" record 7."[..], b" record 50."] {
+        let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+        bytes[at] ^= 1;
+    }
+    fs::write(&path, bytes).unwrap();
+
+    let reports = Arc::<Mutex<Vec<Report>>>::default();
+    let said = reports.clone();
+    let collector = Collector::well();
+    let pool = Pool::builder(collector.address(), folder.path())
+        .clients(1)
+        .on_report(move |report| said.lock().unwrap().push(report.clone()))
+        .start()
+        .unwrap();
+    assert!(pool.drain(LONG));
+    assert_eq!(pool.counters().damaged, 2);
+    let messages = collector.end();
+    let expected: Vec<usize> = (0..100).filter(|n| ![7, 50].contains(n)).collect();
+    let number =
+        |message: &String| message.rsplit_once("record ").unwrap().1.trim_end_matches('.').parse().unwrap();
+    assert_eq!(messages.iter().map(number).collect::<Vec<usize>>(), expected);
+    let reports = reports.lock().unwrap();
+    let damaged = reports.iter().filter(|report| matches!(report, Report::Damaged { records: Some(1), .. }));
+    assert_eq!(damaged.count(), 2);
+    let text = path.display().to_string();
+    assert!(reports.iter().any(|report| report.to_string().contains(&text)), "{reports:?}");
 }
 
 #[test]

@@ -301,6 +301,9 @@ impl Client {
     }
 
     fn connected(&mut self, bev: &Bufferevent) {
+        if is_own_end(bev) {
+            return self.fail("nobody listens there".to_owned());
+        }
         bev.set_timeouts(None, Some(self.settings.patience));
         match self.settings.wire {
             Wire::Relp => {
@@ -525,9 +528,16 @@ impl Client {
     }
 }
 
+/// Whether a socket is connected to itself, as may happen where nobody listens on a port that the system also gives to
+/// clients.
+fn is_own_end(bev: &Bufferevent) -> bool {
+    let local = bev.local_address().ok().filter(|local| *local != Address::Unnamed);
+    local.is_some() && local == bev.peer_address().ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
     use std::path::Path;
 
     use super::*;
@@ -547,6 +557,20 @@ mod tests {
         let inlet = Inlet::new(gate.clone(), origin, sender, 1024, writers, None);
         let shared = Shared::new(gate, inlet, Arc::new(|_: &Report| ()), streams);
         (Arc::new(shared), readers.into())
+    }
+
+    #[test]
+    fn a_socket_that_is_connected_to_itself_is_known() {
+        let base = EventBase::new().unwrap();
+        let bev = |socket: TcpStream| Bufferevent::socket(&base, socket, BevOptions::empty()).unwrap();
+        let own = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        own.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        own.connect(&own.local_addr().unwrap()).unwrap();
+        assert!(is_own_end(&bev(own.into())));
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(!is_own_end(&bev(client)));
     }
 
     #[test]

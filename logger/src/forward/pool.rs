@@ -136,10 +136,10 @@ impl Builder {
         self
     }
 
-    /// How long a collector may leave records unanswered, or take none, before the connection counts as broken. Default
-    /// 30 s.
+    /// How long a collector may leave records unanswered, or take none, before the connection counts as broken, at least
+    /// 1 ms. Default 30 s.
     pub fn patience(mut self, patience: Duration) -> Builder {
-        self.patience = patience;
+        self.patience = patience.max(Duration::from_millis(1));
         self
     }
 

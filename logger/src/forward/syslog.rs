@@ -290,16 +290,20 @@ fn time(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
     is_time.then_some((Message { timestamp, ..Message::bare(b"") }, rest))
 }
 
-/// `app:` or `app[pid]:`, and the text behind it without the space that leads it.
+/// `app:` or `app[pid]:`, and the text behind it without the space that leads it. rsyslog leaves out the colon when it
+/// passes on what came as RFC 5424; `app[pid]` with a number is clear without it.
 fn tag(bytes: &[u8]) -> Option<(&str, Option<&str>, &[u8])> {
     let end = memchr::memchr(b' ', bytes).unwrap_or(bytes.len());
-    let name = word(bytes[..end].strip_suffix(b":")?)?;
+    let field = word(&bytes[..end])?;
+    let name = field.strip_suffix(':');
     let text = bytes.get(end + 1..).unwrap_or_default();
-    let (app, procid) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
+    let (app, procid) = match name.unwrap_or(field).strip_suffix(']').and_then(|name| name.split_once('[')) {
         Some((app, procid)) => (app, Some(procid).filter(|procid| !procid.is_empty())),
-        None => (name, None),
+        None => (name?, None),
     };
-    (!app.is_empty()).then_some((app, procid, text))
+    let is_number = |procid: &str| procid.bytes().all(|byte| byte.is_ascii_digit());
+    let is_tag = !app.is_empty() && (name.is_some() || procid.is_some_and(is_number));
+    is_tag.then_some((app, procid, text))
 }
 
 /// Whether this is `Nov 22 14:03:55`.
@@ -420,7 +424,7 @@ mod tests {
     #[test]
     fn what_others_send_is_understood() {
         let bare = |text: &'static str| (6, None, None, None, text.as_bytes());
-        let cases: [(&str, Said<'_>); 28] = [
+        let cases: [(&str, Said<'_>); 32] = [
             // RFC 5424.
             (
                 "<165>1 2003-10-11T22:14:15.003Z h app - ID47 - \u{feff}text",
@@ -450,6 +454,14 @@ mod tests {
                 "<30>2026-11-22T14:03:55.123456+01:00 web1 sshd[42]: hello",
                 (6, Some("web1"), Some("sshd"), Some("42"), b"hello"),
             ),
+            // rsyslog's, of what came as RFC 5424.
+            (
+                "<30>2026-11-22T14:03:55.123456Z web1 sshd[42] hello",
+                (6, Some("web1"), Some("sshd"), Some("42"), b"hello"),
+            ),
+            ("<30>Nov 22 14:03:55 web1 a[b] c", (6, Some("web1"), None, None, b"a[b] c")),
+            ("<30>Nov 22 14:03:55 web1 a[] c", (6, Some("web1"), None, None, b"a[] c")),
+            ("<30>Nov 22 14:03:55 web1 [42] c", (6, Some("web1"), None, None, b"[42] c")),
             ("<30>Nov 32 14:03:55 web1 a: b", (6, None, None, None, b"Nov 32 14:03:55 web1 a: b")),
             ("<30>Nov 22 14:03:55 web1 []: b", (6, Some("web1"), None, None, b"[]: b")),
             ("<30>a\u{1b}b c", (6, None, None, None, b"a\x1bb c")),

@@ -254,10 +254,17 @@ impl Drop for Janitor {
 fn tidy(archive: &Archive, keep: Option<usize>, compress: bool) {
     let Ok(mut old) = archive.list() else { return };
     if let Some(keep) = keep {
-        let superfluous = old.len().saturating_sub(keep);
-        for (_, path) in old.drain(..superfluous) {
-            let _ = fs::remove_file(path);
-        }
+        // A crash may have left a file beside its compressed form: that is one old file.
+        let mut numbers: Vec<u64> = old.iter().map(|(number, _)| *number).collect();
+        numbers.dedup();
+        let kept = &numbers[numbers.len().saturating_sub(keep)..];
+        old.retain(|(number, path)| {
+            let keeps = kept.contains(number);
+            if !keeps {
+                let _ = fs::remove_file(path);
+            }
+            keeps
+        });
     }
     if compress {
         for (_, path) in
@@ -356,6 +363,21 @@ mod tests {
         fs::remove_file(&path).unwrap();
         put(&mut rolling, "two\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+    }
+
+    #[test]
+    fn a_file_beside_its_compressed_form_is_one_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive =
+            Archive { folder: folder.path().into(), stem: "a".into(), extension: "log".into(), last: 0 };
+        for name in ["a-20260912-000001.log.gz", "a-20260912-000002.log", "a-20260912-000002.log.gz"] {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        tidy(&archive, Some(2), false);
+        assert_eq!(archive.list().unwrap().len(), 3);
+        tidy(&archive, Some(1), true);
+        let left = archive.list().unwrap();
+        assert_eq!(left, [(2, folder.path().join("a-20260912-000002.log.gz"))]);
     }
 
     #[test]
