@@ -803,3 +803,29 @@ fn a_report_may_ask_for_the_counters() {
     assert!(counts.recv_timeout(LONG).unwrap() > 0);
     drop(logger);
 }
+
+#[test]
+fn a_pool_that_ends_says_what_it_held_back() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (_socket, address) = crowded(1);
+    let hour = Duration::from_secs(3600);
+    let pool = builder(address.into(), folder.path()).limit_floods(1, hour).start().unwrap();
+    let logger = logger("held at the end", &pool);
+    for n in 0..10 {
+        error!(logger: logger, target: "store", "{n}");
+    }
+    logger.flush();
+    drop(pool);
+    // Nobody would count these later.
+    for _ in 0..2 {
+        error!(logger: logger, target: "store", "late");
+    }
+    drop(logger);
+    let collector = Collector::well();
+    let pool = builder(collector.address(), folder.path()).start().unwrap();
+    assert!(pool.drain(LONG));
+    let messages = collector.end();
+    let has = |text: &str| messages.iter().filter(|message| message.contains(text)).count();
+    assert_eq!((messages.len(), has(" 9 more records from store "), has(" late")), (4, 1, 2), "{messages:?}");
+}

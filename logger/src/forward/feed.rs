@@ -13,7 +13,8 @@ use crate::sink::{Lines, Sink};
 /// [`Durability::Sync`](crate::Durability::Sync) when it is on the disk. Each thread's records go to one stream. A spool
 /// on a full disk is tried again and again, as any sink.
 ///
-/// The sink outlives its pool: records that come then wait in the spool for the next one.
+/// The sink outlives its pool: records that come then wait in the spool for the next one, which can have the spool when the
+/// sink is gone too.
 #[derive(Clone)]
 pub struct Feed {
     shared: Arc<Shared>,

@@ -99,6 +99,12 @@ impl Floods {
         over
     }
 
+    /// Ends all periods: what was held back in each so far, and the last record of it.
+    pub(super) fn end(self) -> Vec<(u64, Held)> {
+        let held = self.kinds.into_values().filter(|kind| kind.held > 0);
+        held.map(|kind| (kind.held, kind.last)).collect()
+    }
+
     /// Whether there are periods that are not over.
     pub(super) fn is_empty(&self) -> bool {
         self.kinds.is_empty()

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::flood::Floods;
+use super::flood::{Floods, Held};
 use super::mark::Mark;
 use super::report::{TARGET, is_own};
 use super::spool::Writer;
@@ -92,6 +92,19 @@ impl Inlet {
         let period = floods.period();
         let over = floods.sweep(Instant::now());
         let is_done = floods.is_empty();
+        self.say(over, period);
+        (!is_done).then_some(period)
+    }
+
+    /// Says what was held back so far, and holds nothing back any more: nobody would come to say it.
+    pub(super) fn end_floods(&mut self) {
+        if let Some(floods) = self.floods.take() {
+            let period = floods.period();
+            self.say(floods.end(), period);
+        }
+    }
+
+    fn say(&mut self, over: Vec<(u64, Held)>, period: Duration) {
         for (many, last) in over {
             let Some(parts) = Parts::of(&last.line) else { continue };
             let layout = if last.line.starts_with(b"{") { Layout::Json } else { Layout::Text };
@@ -109,7 +122,6 @@ impl Inlet {
                 self.push(last.pair, last.level, &parts);
             }
         }
-        (!is_done).then_some(period)
     }
 
     /// Writes what was taken. `tell` hears of each stream that got something new. The first failure counts.

@@ -151,15 +151,16 @@ impl Builder {
     }
 
     /// Of the records of one kind (the same level and target, from the same line of the source), only the first `limit` of
-    /// each `period` are forwarded; when it is over, one record says how many more there were. For a program whose ERRORs
-    /// others can cause as they like. Default: all are forwarded.
+    /// each `period` are forwarded; when it is over, or the pool ends, one record says how many more there were. For a
+    /// program whose ERRORs others can cause as they like. Default: all are forwarded.
     pub fn limit_floods(mut self, limit: u32, period: Duration) -> Builder {
         self.floods = Some(Floods::new(limit, period));
         self
     }
 
     /// The most that the spool takes on the disk, in bytes, of all streams together. Each stream has an equal
-    /// share; beyond it, its oldest records go. Default 256 MiB.
+    /// share, at least 8 KiB; beyond it, its oldest records go. What a run with more clients has left comes on top until it
+    /// is acknowledged. Default 256 MiB.
     pub fn max_spool(mut self, bytes: u64) -> Builder {
         self.max_spool = bytes;
         self
@@ -337,6 +338,7 @@ impl Drop for Pool {
             // One that panicked has said so.
             let _ = thread.join();
         }
+        self.shared.end_floods();
     }
 }
 

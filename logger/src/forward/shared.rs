@@ -125,6 +125,14 @@ impl Shared {
         again
     }
 
+    /// Forwards what there is to say of floods, with nobody there to do it later.
+    pub(super) fn end_floods(&self) {
+        let mut inlet = self.inlet();
+        inlet.end_floods();
+        // As there.
+        let _ = hastily(|| inlet.write(|nth| self.feed(nth)));
+    }
+
     fn feed(&self, nth: usize) {
         if let Some(line) = self.lines().get(nth) {
             line.feed();
