@@ -100,7 +100,8 @@ const MOST_MAX_RECORD: usize = 1024 * 1024 - 4096;
 const DEFAULT_MAX_SPOOL: u64 = 256 * 1024 * 1024;
 
 impl Builder {
-    /// The number of clients, which is the number of threads, of connections and of streams: 1 to 1024. Default 4.
+    /// The number of clients, which is the number of threads, of connections and of streams: 1 to 1024. Each thread's
+    /// records go over one of them, and all records of a logger in [`Mode::Shared`](crate::Mode::Shared). Default 4.
     pub fn clients(mut self, clients: usize) -> Builder {
         self.clients = clients;
         self
