@@ -137,11 +137,11 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     for client in clients.take() {
         end(&client, "server stops");
     }
-    logger.flush();
+    // A sink that fails, as on a full disk, is given up after a few seconds here, where a flush would wait for it.
+    logger.shutdown();
     if let Some(pool) = pool {
         pool.drain(LAST_WAIT);
     }
-    logger.shutdown();
     Ok(())
 }
 

@@ -55,6 +55,15 @@ pub enum Error {
         /// The most.
         most: usize,
     },
+    /// Nobody can listen at this address.
+    #[cfg(feature = "forward")]
+    #[error(
+        "no collector can be at {address:?}: give its address and port, as 127.0.0.1:8080, or unix:/path"
+    )]
+    Collector {
+        /// What was given.
+        address: String,
+    },
     /// A client's thread could not be started.
     #[cfg(feature = "forward")]
     #[error("cannot start the thread {name:?}: {source}")]

@@ -44,6 +44,7 @@ mod header;
 mod level;
 mod logger;
 mod macros;
+mod output;
 mod pair;
 #[cfg(feature = "forward")]
 mod parts;

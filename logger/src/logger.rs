@@ -18,12 +18,13 @@ use crate::filter::{Filter, Gate};
 use crate::format::{Layout, Offset, Site, Thread};
 use crate::header::Header;
 use crate::level::Level;
+use crate::output::Output;
 use crate::pair::{Append, MAX_HALF_WORDS, Pair, Record};
 use crate::place::Place;
 use crate::producer::Producer;
 use crate::registry;
 use crate::sink::{Durability, Sink};
-use crate::worker::{Output, Shared, Worker};
+use crate::worker::{Shared, Worker};
 
 /// Whether producers have buffers of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -159,8 +160,7 @@ impl Builder {
 
     /// Adds a sink for records of `level` or a more urgent one.
     pub fn sink_with(mut self, sink: impl Sink + 'static, level: Level, durability: Durability) -> Builder {
-        let sink = Box::new(sink);
-        self.outputs.push(Output { sink, level, durability, is_broken: false, is_dirty: false });
+        self.outputs.push(Output::new(Box::new(sink), level, durability));
         self
     }
 

@@ -13,6 +13,7 @@ use crate::exchange::{Exchange, Task};
 use crate::format::{Layout, Offset, Site, Stamper, Thread};
 use crate::header::Header;
 use crate::level::Level;
+use crate::output::{Output, Trouble};
 use crate::pair::{Batch, HEAD_WORDS, Record};
 use crate::round::{ReadWord, Round};
 use crate::sink::{Durability, Lines, Sink, Span};
@@ -37,17 +38,6 @@ impl Shared {
         self.is_ending.store(true, Ordering::Release);
         self.exchange.flush();
     }
-}
-
-/// One sink and how it is served.
-pub(crate) struct Output {
-    pub(crate) sink: Box<dyn Sink>,
-    pub(crate) level: Level,
-    pub(crate) durability: Durability,
-    /// Panicked, and not called again.
-    pub(crate) is_broken: bool,
-    /// Has lines that were not flushed.
-    pub(crate) is_dirty: bool,
 }
 
 pub(crate) struct Worker {
@@ -76,9 +66,7 @@ const LINGER: Duration = Duration::from_millis(40);
 const MAX_ROUND: usize = 1024 * 1024;
 /// A round with this many bytes means that producers are busy: no nap.
 const BUSY: usize = 16 * 1024;
-const FIRST_RETRY: Duration = Duration::from_millis(10);
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
-/// The longest at the end.
+/// The longest pause before a sink that fails is tried again, at the end.
 const LAST_RETRY: Duration = Duration::from_millis(100);
 /// Of no pair: the worker's own records.
 const OWN_PAIR: u32 = 0;
@@ -167,24 +155,29 @@ impl Worker {
     fn offer(&mut self, nth: usize, lines: &Lines<'_>) {
         let output = &mut self.outputs[nth];
         output.is_dirty = true;
+        if let Some(trouble) = &mut output.trouble {
+            trouble.hold(lines);
+            if trouble.is_full() {
+                self.recover(nth);
+            }
+            return;
+        }
         let durability = output.durability;
         self.serve(nth, |sink| sink.write(lines));
         match durability {
             Durability::Buffered => (),
-            Durability::Flush => self.flush_one(nth, Durability::Flush),
-            Durability::Sync => self.flush_one(nth, Durability::Sync),
+            Durability::Flush | Durability::Sync => self.flush_one(nth),
         }
     }
 
-    fn flush_one(&mut self, nth: usize, durability: Durability) {
-        if !self.outputs[nth].is_dirty {
+    /// Flushes what a sink has, or syncs it if it asks for that. One that fails keeps it.
+    fn flush_one(&mut self, nth: usize) {
+        let output = &mut self.outputs[nth];
+        if output.trouble.is_some() || !std::mem::take(&mut output.is_dirty) {
             return;
         }
-        match durability {
-            Durability::Sync => self.serve(nth, |sink| sink.sync()),
-            Durability::Buffered | Durability::Flush => self.serve(nth, |sink| sink.flush()),
-        }
-        self.outputs[nth].is_dirty = false;
+        let durability = output.durability;
+        self.serve(nth, |sink| settle(sink, durability));
     }
 
     fn reopen(&mut self) {
@@ -199,45 +192,82 @@ impl Worker {
         }
     }
 
-    /// Calls a sink; if it fails, tries again with growing pauses until it recovers. Producers go on until their
-    /// buffers are full.
+    /// Calls a sink. One that fails keeps its lines and is tried again later, while the others go on.
     fn serve(&mut self, nth: usize, act: impl FnOnce(&mut dyn Sink) -> io::Result<()>) {
-        let Err(error) = self.call(nth, act) else { return };
-        self.complain(nth, format_args!("fails, its lines are kept and tried again: {error}"));
-        let syncs = self.outputs[nth].durability == Durability::Sync;
-        let mut pause = FIRST_RETRY;
+        if let Err(error) = self.call(nth, act) {
+            self.complain(nth, format_args!("fails, its lines are kept and tried again: {error}"));
+            self.outputs[nth].trouble = Some(Trouble::new());
+        }
+    }
+
+    /// Tries a sink that failed again, and gives it what was held for it.
+    fn try_again(&mut self, nth: usize) -> io::Result<()> {
+        let durability = self.outputs[nth].durability;
+        self.call(nth, |sink| {
+            sink.retry()?;
+            settle(sink, durability)
+        })?;
+        if let Some(trouble) = &mut self.outputs[nth].trouble {
+            let (bytes, spans) = trouble.release();
+            let lines = Lines::new(&bytes, &spans);
+            if !lines.is_empty() {
+                self.call(nth, |sink| {
+                    sink.write(&lines)?;
+                    settle(sink, durability)
+                })?;
+            }
+        }
+        let output = &mut self.outputs[nth];
+        output.trouble = None;
+        output.is_dirty = false;
+        if !output.is_broken {
+            self.complain(nth, format_args!("works again, nothing was lost"));
+        }
+        Ok(())
+    }
+
+    /// Tries the sinks that failed some time ago again.
+    fn tend(&mut self) {
+        for nth in 0..self.outputs.len() {
+            let is_due = |trouble: &Trouble| trouble.next_try <= Instant::now();
+            if self.outputs[nth].trouble.as_ref().is_some_and(is_due)
+                && self.try_again(nth).is_err()
+                && let Some(trouble) = &mut self.outputs[nth].trouble
+            {
+                trouble.put_off();
+            }
+        }
+    }
+
+    /// Tries a sink that fails until it recovers, or until it is given up at the end. Producers go on until their buffers
+    /// are full.
+    fn recover(&mut self, nth: usize) {
         let mut giving_up: Option<Instant> = None;
-        loop {
+        while let Some(trouble) = &self.outputs[nth].trouble {
+            let mut pause = trouble.next_try.saturating_duration_since(Instant::now());
+            if giving_up.is_some() {
+                pause = pause.min(LAST_RETRY);
+            }
             self.pause(pause, giving_up.is_some());
-            pause = (pause * 2).min(LONGEST_RETRY);
             // The file may have been moved away to make room.
             if self.shared.reopens.swap(false, Ordering::AcqRel) {
                 self.reopen();
             }
-            let again = |sink: &mut dyn Sink| {
-                sink.retry()?;
-                if syncs { sink.sync() } else { sink.flush() }
-            };
-            match self.call(nth, again) {
-                Ok(()) => {
-                    if !self.outputs[nth].is_broken {
-                        self.complain(nth, format_args!("works again, nothing was lost"));
-                    }
+            let Err(error) = self.try_again(nth) else { return };
+            if self.is_last_call() {
+                let until = *giving_up.get_or_insert_with(|| Instant::now() + self.give_up_after);
+                if Instant::now() >= until {
+                    self.complain(
+                        nth,
+                        format_args!("still fails at the end, its last lines are lost: {error}"),
+                    );
+                    let output = &mut self.outputs[nth];
+                    (output.is_broken, output.trouble) = (true, None);
                     return;
                 }
-                Err(error) if self.is_last_call() => {
-                    let until = *giving_up.get_or_insert_with(|| Instant::now() + self.give_up_after);
-                    pause = pause.min(LAST_RETRY);
-                    if Instant::now() >= until {
-                        self.complain(
-                            nth,
-                            format_args!("still fails at the end, its last lines are lost: {error}"),
-                        );
-                        self.outputs[nth].is_broken = true;
-                        return;
-                    }
-                }
-                Err(_) => (),
+            }
+            if let Some(trouble) = &mut self.outputs[nth].trouble {
+                trouble.put_off();
             }
         }
     }
@@ -274,10 +304,13 @@ impl Worker {
     }
 
     fn complain(&self, nth: usize, what: std::fmt::Arguments<'_>) {
+        let output = &self.outputs[nth];
+        let name = catch_unwind(AssertUnwindSafe(|| output.sink.name())).unwrap_or_default();
+        let name = if name.is_empty() { name } else { format!(" ({name})") };
         // Nothing can be done about a stderr that fails.
         let _ = io::Write::write_fmt(
             &mut io::stderr(),
-            format_args!("logger {:?}: sink {} of {} {what}\n", self.name, nth + 1, self.outputs.len()),
+            format_args!("logger {:?}: sink {} of {}{name} {what}\n", self.name, nth + 1, self.outputs.len()),
         );
     }
 }
@@ -300,13 +333,15 @@ impl Task for Worker {
         if dropped > 0 {
             self.say(Level::Warn, format_args!("{dropped} records were dropped: the buffer was full"));
         }
+        self.tend();
         self.written += self.emit();
     }
 
-    /// Flushes every sink, or syncs those that ask for it.
+    /// Flushes every sink, or syncs those that ask for it. Waits for those that fail.
     fn flush(&mut self) {
         for nth in 0..self.outputs.len() {
-            self.flush_one(nth, self.outputs[nth].durability);
+            self.flush_one(nth);
+            self.recover(nth);
         }
         if self.shared.reopens.swap(false, Ordering::AcqRel) {
             self.reopen();
@@ -318,11 +353,21 @@ impl Task for Worker {
         if written > 0 {
             self.nap.restart();
         }
-        let is_awake = written >= BUSY || self.nap.take(&self.shared.dozes);
+        let mut is_awake = written >= BUSY || self.nap.take(&self.shared.dozes);
         if !is_awake {
             self.nap.restart();
+            // One that fails is looked after: no sleep without end.
+            is_awake = self.outputs.iter().any(|output| output.trouble.is_some());
         }
         is_awake
+    }
+}
+
+/// Hands what a sink has to the system, or to the disk.
+fn settle(sink: &mut dyn Sink, durability: Durability) -> io::Result<()> {
+    match durability {
+        Durability::Sync => sink.sync(),
+        Durability::Buffered | Durability::Flush => sink.flush(),
     }
 }
 

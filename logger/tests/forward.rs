@@ -829,3 +829,36 @@ fn a_pool_that_ends_says_what_it_held_back() {
     let has = |text: &str| messages.iter().filter(|message| message.contains(text)).count();
     assert_eq!((messages.len(), has(" 9 more records from store "), has(" late")), (4, 1, 2), "{messages:?}");
 }
+
+#[test]
+fn a_spool_whose_folder_was_removed_is_made_again() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let (socket, address) = crowded(1);
+    drop(socket);
+    let pool = builder(address.into(), &spool).clients(1).start().unwrap();
+    let logger = logger("removed", &pool);
+    error!(logger: logger, "goes with the folder");
+    logger.flush();
+    fs::remove_dir_all(&spool).unwrap();
+    error!(logger: logger, "after it");
+    logger.flush();
+    assert!(segments(&spool).len() == 1);
+    let collector = Collector::at(address, |connection| connection.serve_well());
+    pool.reconnect_now();
+    assert!(pool.drain(LONG));
+    assert_eq!(pool.counters().damaged, 1);
+    let messages = collector.end();
+    assert_eq!(messages.len(), 1);
+    assert!(messages[0].ends_with(" after it"));
+}
+
+#[test]
+fn an_address_where_nobody_can_listen_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for address in ["127.0.0.1:0", "[::1]:0", "unix:"] {
+        let error = Pool::builder(address.parse().unwrap(), folder.path()).start().unwrap_err().to_string();
+        assert!(error.contains(&format!("{address:?}")), "{error}");
+    }
+}

@@ -6,6 +6,7 @@ mod util;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use logger::sink::{File, Lines, Memory, Rolling, RollingOptions, Sink, Unwritten};
@@ -288,5 +289,60 @@ proptest! {
         let text = memory.text();
         prop_assert!(text.ends_with('\n') && !text.trim_end_matches('\n').chars().any(char::is_control));
         prop_assert!(!text.trim_end_matches('\n').contains('\n'));
+    }
+}
+
+/// Fails until it is told to work.
+struct Failing {
+    kept: Unwritten,
+    taken: Arc<Mutex<Vec<u8>>>,
+    works: Arc<AtomicBool>,
+}
+
+impl Sink for Failing {
+    fn write(&mut self, lines: &Lines<'_>) -> io::Result<()> {
+        self.kept.push(lines.bytes());
+        self.retry()
+    }
+
+    fn retry(&mut self) -> io::Result<()> {
+        if !self.works.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.kept.write_to(&mut *self.taken.lock().unwrap())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.retry()
+    }
+
+    fn name(&self) -> String {
+        "the one that fails".to_owned()
+    }
+}
+
+#[test]
+fn a_sink_that_fails_does_not_hold_up_the_others() {
+    for (name, records) in [("a few records", 100), ("more than are held", 40_000)] {
+        let (taken, works, beside) = (Arc::default(), Arc::<AtomicBool>::default(), Memory::new());
+        let sink = Failing { kept: Unwritten::new(), taken: Arc::clone(&taken), works: works.clone() };
+        let logger = Logger::builder(name).sink(sink).sink(beside.clone()).build().unwrap();
+        let expected: Vec<_> = (0..records).map(|nth| format!("{nth} {}", "x".repeat(50))).collect();
+        std::thread::scope(|scope| {
+            let (logger, expected) = (&logger, &expected);
+            scope.spawn(move || expected.iter().for_each(|message| info!(logger: logger, "{message}")));
+            // Nobody flushes, and the one fails all the time.
+            let start = std::time::Instant::now();
+            while messages(&beside.text()).len() < 100 {
+                assert!(start.elapsed().as_secs() < 60, "{name}: {} lines", messages(&beside.text()).len());
+                std::thread::yield_now();
+            }
+            assert!(taken.lock().unwrap().is_empty());
+            works.store(true, Ordering::Release);
+        });
+        logger.flush();
+        let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+        assert_eq!(messages(&text), expected);
+        assert_eq!(beside.text(), text);
     }
 }

@@ -103,6 +103,8 @@ pub(super) struct Client {
     sweep: Event,
     backoff: Backoff,
     said: Said,
+    /// Sessions in a row that the collector ended soon, without a record acknowledged.
+    short_sessions: u32,
     frames: Vec<u8>,
 }
 
@@ -164,6 +166,8 @@ const MAX_OUTPUT: usize = 1024 * 1024;
 const MAX_ANSWER: usize = 64 * 1024;
 /// A spool that cannot be read, as with too many open files, is looked at again after this long.
 const RECOVERY: Duration = Duration::from_secs(1);
+/// A collector that restarts may end so many sessions in a row soon, and is no trouble.
+const ODD_SESSIONS: u32 = 3;
 const MAX_SINGLE: usize = 256 * 1024;
 
 impl Client {
@@ -200,6 +204,7 @@ impl Client {
                 sweep: sweep.clone(),
                 backoff: Backoff::new(),
                 said: Said::Nothing,
+                short_sessions: 0,
                 frames: Vec::new(),
             })
         });
@@ -310,8 +315,9 @@ impl Client {
                 self.link = Link::Opening(bev.clone());
                 self.frames.clear();
                 relp::write_frame(&mut self.frames, OPEN_TXNR, "open", relp::open_data());
-                self.send(bev);
-                self.be_patient();
+                if self.send(bev) {
+                    self.be_patient();
+                }
             }
             Wire::OctetCounted | Wire::Newline => self.up(bev),
         }
@@ -331,6 +337,7 @@ impl Client {
 
     /// Gives the connection up, and comes back for it later. What was not acknowledged is sent again then.
     fn fail(&mut self, end: impl Into<End>) {
+        self.short_sessions = self.short_sessions.saturating_add(1);
         match std::mem::replace(&mut self.link, Link::Down) {
             Link::Down => (),
             Link::Connecting(bev) | Link::Opening(bev) => bev.free(),
@@ -340,6 +347,7 @@ impl Client {
                 // One that lasted did not fail as those before it.
                 if since.elapsed() >= LONGEST {
                     self.backoff.reset();
+                    self.short_sessions = 0;
                 }
             }
         }
@@ -349,7 +357,14 @@ impl Client {
             reader.rewind();
         }
         let retry_in = self.backoff.take();
-        if let (End::Failure(reason), Said::Nothing | Said::Connected) = (end.into(), self.said) {
+        let reason = match end.into() {
+            End::Failure(reason) => Some(reason),
+            End::Orderly if self.short_sessions > ODD_SESSIONS => {
+                Some("it ends every session at once".to_owned())
+            }
+            End::Orderly => None,
+        };
+        if let (Some(reason), Said::Nothing | Said::Connected) = (reason, self.said) {
             self.said = Said::Disconnected;
             let (client, collector) = (self.number, self.settings.collector.clone());
             self.shared.report(&Report::Disconnected { client, collector, reason, retry_in });
@@ -420,17 +435,20 @@ impl Client {
         let sent = self.window.len() - before;
         if sent > 0 {
             self.shared.count_sent(sent as u64);
-            self.send(&bev);
-            if before == 0 && self.settings.wire == Wire::Relp {
+            if self.send(&bev) && before == 0 && self.settings.wire == Wire::Relp {
                 self.be_patient();
             }
         }
     }
 
-    fn send(&mut self, bev: &Bufferevent) {
-        if let Err(error) = bev.write(&self.frames) {
+    /// Whether it goes on.
+    fn send(&mut self, bev: &Bufferevent) -> bool {
+        let written = bev.write(&self.frames);
+        let is_up = written.is_ok();
+        if let Err(error) = written {
             self.fail(error);
         }
+        is_up
     }
 
     fn on_write(&mut self, bev: &Bufferevent) {
@@ -514,6 +532,7 @@ impl Client {
             reader.acknowledge(through);
         }
         self.backoff.reset();
+        self.short_sessions = 0;
         if self.window.is_empty() {
             self.shared.look_again();
         }
@@ -555,7 +574,7 @@ mod tests {
         let gate = Arc::new(Gate::new(Filter::default()));
         let origin = Origin::new("host", "app", "1");
         let inlet = Inlet::new(gate.clone(), origin, sender, 1024, writers, None);
-        let shared = Shared::new(gate, inlet, Arc::new(|_: &Report| ()), streams);
+        let shared = Shared::new(gate, folder.to_owned(), inlet, Arc::new(|_: &Report| ()), streams);
         (Arc::new(shared), readers.into())
     }
 

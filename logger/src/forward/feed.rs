@@ -48,4 +48,8 @@ impl Sink for Feed {
     fn sync(&mut self) -> io::Result<()> {
         self.shared.sync()
     }
+
+    fn name(&self) -> String {
+        format!("the spool {}", self.shared.folder().display())
+    }
 }

@@ -18,5 +18,6 @@ mod window;
 pub use feed::Feed;
 pub(crate) use mark::Mark;
 pub use pool::{Builder, Pool, Wire};
+pub use reactor::Address;
 pub use report::Report;
 pub use shared::Counters;

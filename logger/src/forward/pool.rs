@@ -182,11 +182,20 @@ impl Builder {
     /// Opens the spool, starts the threads and has them connect. Whether there is a collector is not waited for.
     ///
     /// # Errors
-    /// [`Error::Clients`] for a number that is out of bounds; [`Error::Spool`] if the folder cannot be used,
-    /// [`Error::SpoolInUse`] if another pool has it; [`Error::Thread`] and [`Error::Client`] if the system has no thread or no descriptor left.
+    /// [`Error::Clients`] for a number that is out of bounds, [`Error::Collector`] for an address where nobody can listen;
+    /// [`Error::Spool`] if the folder cannot be used, [`Error::SpoolInUse`] if another pool has it; [`Error::Thread`] and
+    /// [`Error::Client`] if the system has no thread or no descriptor left.
     pub fn start(self) -> Result<Pool, Error> {
         if !(1..=MOST_CLIENTS).contains(&self.clients) {
             return Err(Error::Clients { clients: self.clients, most: MOST_CLIENTS });
+        }
+        let is_nowhere = match &self.collector {
+            Address::Inet(address) => address.port() == 0,
+            Address::Unnamed => true,
+            Address::Path(_) | Address::Abstract(_) => false,
+        };
+        if is_nowhere {
+            return Err(Error::Collector { address: self.collector.to_string() });
         }
         let options = SpoolOptions {
             streams: u32::try_from(self.clients).unwrap_or(u32::MAX),
@@ -200,7 +209,7 @@ impl Builder {
         let gate = Arc::new(Gate::new(self.filter));
         let origin = origin(self.app.as_deref());
         let inlet = Inlet::new(gate.clone(), origin, sender, self.max_record, writers, self.floods);
-        let shared = Arc::new(Shared::new(gate, inlet, self.report, streams));
+        let shared = Arc::new(Shared::new(gate, self.folder, inlet, self.report, streams));
         let settings = Arc::new(Settings {
             collector: self.collector,
             wire: self.wire,
@@ -276,9 +285,13 @@ fn live(
         }
     };
     let _ = started.send((number, Ok(line)));
-    if let Err(error) = base.dispatch() {
-        shared.report(&Report::Stopped { client: number, reason: error.to_string() });
-    }
+    // The panic hook says what a panic was; that nobody sends this stream any more is for the reports.
+    let reason = match catch_unwind(AssertUnwindSafe(|| base.dispatch())) {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it panicked".to_owned(),
+    };
+    shared.report(&Report::Stopped { client: number, reason });
 }
 
 impl Pool {
@@ -335,9 +348,12 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.lines().iter().for_each(Line::stop);
-        for thread in self.threads.drain(..) {
-            // One that panicked has said so.
-            let _ = thread.join();
+        for handle in self.threads.drain(..) {
+            // A report that drops the pool runs on one of them, which cannot wait for itself.
+            if handle.thread().id() != thread::current().id() {
+                // One that panicked has said so.
+                let _ = handle.join();
+            }
         }
         self.shared.end_floods();
     }

@@ -90,26 +90,36 @@ impl fmt::Display for Report {
             }
             Report::Disconnected { client, collector, reason, retry_in } => write!(
                 f,
-                "client {client} does not forward to {collector}: {reason}; records wait in the spool, next try in \
-                 {retry_in:?}"
+                "client {client} does not forward to {collector}: {reason}; records wait in the spool, next try in {} ms",
+                retry_in.as_millis()
             ),
             Report::Stopped { client, reason } => {
                 write!(f, "client {client} cannot go on, its records stay in the spool: {reason}")
             }
             Report::Dropped { stream, records, bytes } => write!(
                 f,
-                "the spool is full: the oldest {records} records of stream {stream} ({bytes} bytes) are dropped; give \
-                 it more room, or bring the collector back"
+                "the spool is full: the oldest {} of stream {stream} ({bytes} bytes) had to go; give it more room, or \
+                 bring the collector back",
+                Many(*records)
             ),
             Report::Damaged { path, offset, bytes, records } => {
                 write!(f, "{path:?} is damaged: {bytes} bytes at {offset} are skipped, with ")?;
                 match records {
-                    Some(records) => write!(f, "{records} records"),
+                    Some(records) => Many(*records).fmt(f),
                     None => f.write_str("an unknown number of records"),
                 }
             }
             Report::Failed { path, reason } => write!(f, "cannot use {path:?}: {reason}"),
         }
+    }
+}
+
+/// So many records.
+struct Many(u64);
+
+impl fmt::Display for Many {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, if self.0 == 1 { "record" } else { "records" })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a pool, its sinks and its clients share.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::sink::Lines;
 
 pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
+    /// The spool's.
+    folder: PathBuf,
     inlet: Mutex<Inlet>,
     /// The streams that records come to, and those that earlier runs left.
     streams: Vec<Arc<Stream>>,
@@ -65,9 +68,16 @@ pub struct Counters {
 }
 
 impl Shared {
-    pub(super) fn new(gate: Arc<Gate>, inlet: Inlet, report: Reporter, streams: Vec<Arc<Stream>>) -> Shared {
+    pub(super) fn new(
+        gate: Arc<Gate>,
+        folder: PathBuf,
+        inlet: Inlet,
+        report: Reporter,
+        streams: Vec<Arc<Stream>>,
+    ) -> Shared {
         Shared {
             gate,
+            folder,
             inlet: Mutex::new(inlet),
             streams,
             lines: OnceLock::new(),
@@ -76,6 +86,10 @@ impl Shared {
             draining: Mutex::new(()),
             is_drained: Condvar::new(),
         }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn inlet(&self) -> MutexGuard<'_, Inlet> {

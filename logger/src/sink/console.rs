@@ -90,6 +90,13 @@ impl Sink for Console {
         self.with_stream(|kept, mut stream| kept.write_to(&mut stream))
     }
 
+    fn name(&self) -> String {
+        match self.stream {
+            Stream::Stdout => "stdout".to_owned(),
+            Stream::Stderr => "stderr".to_owned(),
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.with_stream(|kept, mut stream| {
             kept.write_to(&mut stream)?;

@@ -75,6 +75,10 @@ impl Sink for File {
         self.file.sync_data()
     }
 
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         // What the old file does not take, as on a full disk, goes into the new one.
         let _ = self.retry();

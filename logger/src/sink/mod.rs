@@ -22,7 +22,8 @@ pub use unwritten::Unwritten;
 ///
 /// A sink never loses what it was given: lines that it cannot pass on are kept, and [`write`](Self::write) says why. The
 /// worker then reports the failure once, calls [`retry`](Self::retry) again and again with growing pauses, and offers no
-/// more lines until that succeeds. [`Unwritten`] does the keeping for anything that is [`io::Write`].
+/// more lines until that succeeds; up to a megabyte is held for it meanwhile, and other sinks go on. Beyond that, and for a
+/// flush, the worker waits for it, and callers once their buffers are full. [`Unwritten`] does the keeping for anything that is [`io::Write`].
 ///
 /// A sink that panics is not called again, and the worker says so on stderr.
 ///
@@ -75,6 +76,11 @@ pub trait Sink: Send {
     /// As [`write`](Self::write).
     fn sync(&mut self) -> io::Result<()> {
         self.flush()
+    }
+
+    /// What it is called in messages about it, such as its file. Nothing by default.
+    fn name(&self) -> String {
+        String::new()
     }
 
     /// Opens its file anew, after another program has moved it away. Nothing for sinks without one.
@@ -148,6 +154,10 @@ impl<'a> Lines<'a> {
             let line = &bytes[span.start..span.end];
             OneLine { bytes: line, span: [Span { start: 0, end: line.len(), ..*span }] }
         })
+    }
+
+    pub(crate) fn spans(&self) -> &'a [Span] {
+        self.spans
     }
 
     /// How many.

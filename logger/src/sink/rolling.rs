@@ -136,6 +136,10 @@ impl Sink for Rolling {
         self.file.sync()
     }
 
+    fn name(&self) -> String {
+        self.file.name()
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         self.file.reopen()?;
         self.size = self.file.size()?;

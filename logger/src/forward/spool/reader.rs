@@ -343,7 +343,7 @@ impl Reader {
         }
         drop(state);
         if records > 0 {
-            self.stream.failed(path, what, &format_args!("{error}; {records} records are skipped"));
+            self.stream.failed(path, what, &format_args!("{error}; records skipped: {records}"));
         }
         self.is_stalled = false;
         self.file = None;

@@ -88,6 +88,9 @@ impl Sender {
         let id = self.id;
         let text = checked::seal(&format!("format {FORMAT}\nsender {id:016x}\nreserved {end}\n"));
         let new = self.path.with_extension("new");
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;

@@ -771,6 +771,10 @@ impl writer::Disk for Moody {
         self.mood("sync")?;
         file.file.sync_data()
     }
+
+    fn is_gone(&self, file: &MoodyFile) -> bool {
+        writer::Files.is_gone(&file.file)
+    }
 }
 
 impl Write for MoodyFile {

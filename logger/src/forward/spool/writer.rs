@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,6 +56,8 @@ pub(crate) trait Disk {
     /// Makes an empty file, or empties it.
     fn create(&mut self, path: &Path) -> io::Result<Self::File>;
     fn sync(&mut self, file: &Self::File) -> io::Result<()>;
+    /// Whether somebody has removed the file.
+    fn is_gone(&self, file: &Self::File) -> bool;
 }
 
 /// The disk.
@@ -65,7 +68,19 @@ impl Disk for Files {
     type File = File;
 
     fn create(&mut self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().write(true).create(true).truncate(true).open(path)
+        let open = || OpenOptions::new().write(true).create(true).truncate(true).open(path);
+        match (open(), path.parent()) {
+            // Somebody has removed the folder.
+            (Err(error), Some(folder)) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(folder)?;
+                open()
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn is_gone(&self, file: &File) -> bool {
+        file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
     }
 
     fn sync(&mut self, file: &File) -> io::Result<()> {
@@ -107,7 +122,6 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Bytes that are not accepted yet.
-    #[cfg(test)]
     pub(crate) fn pending(&self) -> usize {
         self.pending.len() - self.accepted
     }
@@ -121,7 +135,10 @@ impl<D: Disk> Writer<D> {
     pub(crate) fn write(&mut self) -> io::Result<bool> {
         let head = self.head;
         let unreadable = self.stream.state().unreadable;
-        if self.current.as_ref().is_some_and(|current| Some(current.first) == unreadable) {
+        let is_lost = |current: &Current<D::File>| {
+            Some(current.first) == unreadable || self.pending() > 0 && self.disk.is_gone(&current.file)
+        };
+        if self.current.as_ref().is_some_and(is_lost) {
             self.retire();
         }
         while self.accepted < self.pending.len() {
