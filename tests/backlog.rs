@@ -229,6 +229,24 @@ fn refused(arguments: &[&str]) -> Output {
 }
 
 #[test]
+fn a_file_of_others_stays_as_it_is() {
+    let (_folder, file) = folder();
+    fs::write(&file, "{\"a\":1}").unwrap();
+    let output = refused(&["--listen", "127.0.0.1:0", "--file", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(file.to_str().unwrap()) && said.contains("move this one away"), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "{\"a\":1}");
+    // One that another program has emptied, and one that began before a crash.
+    let record = "2026-11-22T14:03:57.000000Z 127.0.0.1 - - INFO  kept\n";
+    for (before, kept) in [(record, 1), ("# cloudsto", 0)] {
+        fs::write(&file, before).unwrap();
+        Server::start(&file, &[]).stop("-TERM");
+        assert_eq!(fs::read_to_string(&file).unwrap().matches(" kept\n").count(), kept);
+    }
+}
+
+#[test]
 fn what_cannot_be_used_is_named_in_one_sentence() {
     let (folder, file) = folder();
     let server = Server::start(&file, &[]);

@@ -10,7 +10,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str;
 
@@ -18,7 +18,7 @@ use flate2::bufread::MultiGzDecoder;
 use memchr::{memchr, memrchr};
 use rustix::fs::{FlockOperation, flock};
 
-use super::line::{Stamps, parse_mark};
+use super::line::{Stamps, is_record, parse_mark};
 use super::seen::Seen;
 use crate::error::Error;
 use crate::forward::Mark;
@@ -135,8 +135,7 @@ impl LogFile {
         let archive = Archive::of(path).map_err(refused)?;
         let file = open(path).map_err(refused)?;
         let mut found = Found::default();
-        let reading = fs::File::open(path).map_err(refused)?;
-        let read = read_marks(BufReader::with_capacity(READ_SIZE, reading), seen).map_err(refused)?;
+        let read = read_marks(BufReader::with_capacity(READ_SIZE, &file), seen).map_err(refused)?;
         if read.torn > 0 {
             let len = file.metadata().map_err(refused)?.len();
             file.set_len(len.saturating_sub(read.torn)).map_err(refused)?;
@@ -348,9 +347,9 @@ impl LogFile {
     }
 }
 
-/// A file that nobody else appends to. It is made if it does not exist.
+/// A backlog file that nobody else appends to. It is made if it does not exist.
 fn open(path: &Path) -> io::Result<fs::File> {
-    let file = OpenOptions::new().append(true).create(true).open(path)?;
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
     }
@@ -360,7 +359,38 @@ fn open(path: &Path) -> io::Result<fs::File> {
         }
         errno => errno.into(),
     })?;
+    if !is_ours(&read_head(&file)?) {
+        let reason = "it is no backlog file and stays as it is: give another file, or move this one away";
+        return Err(io::Error::new(ErrorKind::InvalidData, reason));
+    }
     Ok(file)
+}
+
+/// The beginning of a file; its position stays.
+fn read_head(file: &fs::File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; LONGEST_HEAD];
+    let mut len = 0;
+    while len < head.len() {
+        match file.read_at(&mut head[len..], len as u64) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) if error.kind() == ErrorKind::Interrupted => (),
+            Err(error) => return Err(error),
+        }
+    }
+    head.truncate(len);
+    Ok(head)
+}
+
+/// Whether a file that begins so is a backlog: it is empty or begins with a checkpoint, which a crash may have torn, or
+/// with a record, as one does that another program has emptied.
+fn is_ours(head: &[u8]) -> bool {
+    let end = memchr(b'\n', head);
+    let line = &head[..end.unwrap_or(head.len())];
+    match line.strip_prefix(CHECKPOINT.as_bytes()) {
+        Some(count) => (end.is_none() || !count.is_empty()) && count.iter().all(u8::is_ascii_digit),
+        None => is_record(line) || (end.is_none() && CHECKPOINT.as_bytes().starts_with(line)),
+    }
 }
 
 fn take_back(file: &mut dyn Disk, bytes: usize) -> io::Result<()> {
@@ -611,6 +641,46 @@ mod tests {
         let (_, seen, found) = start(&path, None);
         assert_eq!(high(&seen), 3);
         assert_eq!(found.unread[0].0, damaged);
+    }
+
+    #[test]
+    fn a_file_of_others_is_refused_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let rsyslog = "2026-11-22T14:03:56.234567+00:00 web1 sshd[42]: Failed password for root\n";
+        let long = "x".repeat(2 * LONGEST_HEAD);
+        let later = format!("first\n# cloudstore backlog 1 marks=0\n{}", line(1));
+        let other_version = "# cloudstore backlog 2 marks=0\n";
+        let no_number = "# cloudstore backlog 1 marks=\n";
+        for text in [
+            "{\"a\":1}",
+            "{\"a\":1}\n",
+            "\n",
+            "# clouds\n",
+            "# other",
+            rsyslog,
+            &rsyslog[..40],
+            &long,
+            &later,
+            other_version,
+            no_number,
+            "# cloudstore backlog 1 marks=x",
+            "\0\0\0",
+        ] {
+            fs::write(&path, text).unwrap();
+            let mut seen = Seen::new(1);
+            let refused = LogFile::open(&path, options(None), false, &mut seen).err().unwrap().to_string();
+            assert!(refused.contains("a.log") && refused.contains("move this one away"), "{refused}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        let head = "# cloudstore backlog 1 marks=10";
+        let ours = (0..=head.len()).map(|end| head[..end].to_owned());
+        let bare = "2026-11-22T14:03:57.000000Z 192.0.2.1 - - INFO  x";
+        let records = [line(1), format!("{}{long}", line(1)), bare.to_owned(), format!("{bare}{long}\n")];
+        for text in ours.chain(records).chain([format!("{head}\n")]) {
+            fs::write(&path, &text).unwrap();
+            start(&path, None);
+        }
     }
 
     #[test]
