@@ -612,6 +612,15 @@ fn what_cannot_be_bound_is_refused_with_its_name() {
     let taken = Options::new(first.local_address().unwrap(), folder.path().join("b.log"));
     let refused = Backlog::bind(&base, taken).unwrap_err().to_string();
     assert!(refused.contains(&first.local_address().unwrap().to_string()), "{refused}");
+    assert!(!folder.path().join("b.log").exists());
+    // Both are taken: the address is what one hears of.
+    let both = Options::new(first.local_address().unwrap(), folder.path().join("a.log"));
+    let refused = Backlog::bind(&base, both).unwrap_err().to_string();
+    assert!(refused.starts_with("cannot listen on "), "{refused}");
+    let socket = folder.path().join("backlog.sock");
+    let refused = Backlog::bind(&base, Options::new(socket.clone().into(), folder.path().join("a.log")));
+    assert!(refused.unwrap_err().to_string().contains("another server writes to it"));
+    assert!(!socket.exists());
     let refused = Backlog::bind(&base, options(&folder.path().join("a.log"))).unwrap_err().to_string();
     assert!(refused.contains("another server writes to it"), "{refused}");
     first.close();

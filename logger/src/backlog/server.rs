@@ -10,7 +10,8 @@ use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use reactor::{
-    Address, BevEvent, BevOptions, Bufferevent, Direction, Event, EventBase, EventFlags, Listener,
+    Address, BevEvent, BevOptions, Bufferevent, Direction, Event, EventBase, EventFlags, ListenOptions,
+    Listener,
 };
 
 use super::book::{Book, wall_clock};
@@ -165,7 +166,8 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Opens the file, learns from it and the old ones what was received before, and listens.
+    /// Takes the address, opens the file, and learns from it and the old ones what was received before. Connections are
+    /// accepted when the loop runs. What is refused leaves nothing behind.
     ///
     /// # Errors
     /// [`Error::Open`] if the file or its folder cannot be used, or another server uses it; [`Error::Loop`] if the
@@ -243,6 +245,24 @@ struct Parts {
 impl Server {
     fn bind(base: &EventBase, mut options: Options) -> Result<Rc<Server>, Error> {
         options.max_record = options.max_record.max(64);
+        // The address first: what is refused leaves no file behind. Connections wait until there is one.
+        let disabled = ListenOptions { disabled: true, ..ListenOptions::default() };
+        let listener = Listener::bind_with(base, &options.listen, &disabled, |_, _, _| ())?;
+        let built = Server::build(base, options, &listener);
+        if built.is_err() {
+            free(&listener);
+        }
+        built
+    }
+
+    fn build(base: &EventBase, options: Options, listener: &Listener) -> Result<Rc<Server>, Error> {
+        let echo = match options.print {
+            true => Some(
+                Echo::start(io::stdout())
+                    .map_err(|source| Error::Spawn { name: "backlog echo".to_owned(), source })?,
+            ),
+            false => None,
+        };
         let mut seen = Seen::new(MAX_STREAMS);
         let (file, found) = LogFile::open(&options.file, options.rolling.clone(), options.sync, &mut seen)?;
         let path = options.file.display().to_string();
@@ -256,13 +276,6 @@ impl Server {
             let path = path.display().to_string();
             crate::log!(target: TARGET, Level::Warn, file = path; "cannot read an old file for its marks: {reason}");
         }
-        let echo = match options.print {
-            true => Some(
-                Echo::start(io::stdout())
-                    .map_err(|source| Error::Spawn { name: "backlog echo".to_owned(), source })?,
-            ),
-            false => None,
-        };
         let server = Rc::new_cyclic(|me| Server {
             me: me.clone(),
             options,
@@ -279,20 +292,12 @@ impl Server {
         let commit = Event::manual(base, EventFlags::empty(), move |_, _| commits.commit())?;
         let retry = Event::timer(base, move |_, _| retries.retry())?;
         let sweep = Event::interval(base, move |event, _| sweeps.sweep(event.base().now()))?;
-        let bound = Listener::bind(base, &server.options.listen, move |listener, socket, peer| {
-            accepts.accept(listener.base(), socket, &peer);
-        });
-        let listener = match bound {
-            Ok(listener) => listener,
-            Err(error) => {
-                [commit, retry, sweep].iter().for_each(Event::free);
-                return Err(error.into());
-            }
-        };
+        listener.on_accept(move |listener, socket, peer| accepts.accept(listener.base(), socket, &peer));
         listener.on_error(
             |_, error| crate::log!(target: TARGET, Level::Error, "cannot accept a connection: {error}"),
         );
-        let _ = server.parts.set(Parts { listener, commit, retry, sweep });
+        let _ = server.parts.set(Parts { listener: listener.clone(), commit, retry, sweep });
+        listener.enable();
         Ok(server)
     }
 
@@ -508,11 +513,7 @@ impl Server {
         if self.is_closed.replace(true) {
             return;
         }
-        let address = parts.listener.local_address();
-        parts.listener.free();
-        if let Ok(Address::Path(path)) = address {
-            let _ = std::fs::remove_file(path);
-        }
+        free(&parts.listener);
         let connections = mem::take(&mut *self.connections.borrow_mut());
         let mut book = self.book.borrow_mut();
         for connection in &connections {
@@ -536,4 +537,12 @@ impl Server {
         self.waiting.borrow_mut().clear();
         [&parts.commit, &parts.retry, &parts.sweep].into_iter().for_each(Event::free);
     }
+}
+
+/// Takes a listener's name away and ends it, in this order: a name without a listener is anybody's.
+fn free(listener: &Listener) {
+    if let Ok(Address::Path(path)) = listener.local_address() {
+        let _ = std::fs::remove_file(path);
+    }
+    listener.free();
 }
