@@ -28,7 +28,7 @@ pub(crate) struct BacklogArgs {
     /// Where to listen: an IP address and a port (0 for a free one), or unix:/path.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: Address,
-    /// The file that the records go to.
+    /// The file that the records go to; it is made with its folders. One that is no backlog is refused.
     #[arg(long, value_name = "FILE", default_value = "./backlog.log")]
     pub(crate) file: PathBuf,
     /// Acknowledge a record when it is on the disk, not when the system has it.

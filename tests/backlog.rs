@@ -159,6 +159,16 @@ fn records_are_written_and_printed() {
 }
 
 #[test]
+fn folders_are_made() {
+    let (folder, _) = folder();
+    let file = folder.path().join("no/such/folder/b.log");
+    let server = Server::start(&file, &["--sync"]);
+    acknowledged(&mut send(&server, 1, 1), 2);
+    assert_eq!(sequences(&[&file]), [1]);
+    server.stop("-TERM");
+}
+
+#[test]
 fn a_full_disk_stops_acknowledgements_until_there_is_room() {
     let (_folder, file) = folder();
     let mut server = Server::start_without_room(&file);
@@ -251,12 +261,13 @@ fn what_cannot_be_used_is_named_in_one_sentence() {
     let (folder, file) = folder();
     let server = Server::start(&file, &[]);
     let other = folder.path().join("other.log");
-    let missing = folder.path().join("missing/backlog.log");
-    let (other, missing, file) = (other.to_str().unwrap(), missing.to_str().unwrap(), file.to_str().unwrap());
+    let nowhere = other.join("backlog.log");
+    fs::write(&other, "").unwrap();
+    let (other, nowhere, file) = (other.to_str().unwrap(), nowhere.to_str().unwrap(), file.to_str().unwrap());
     let anywhere = "127.0.0.1:0";
     for (listen, file, named) in [
         (server.address.as_str(), other, "in use"),
-        (anywhere, missing, missing),
+        (anywhere, nowhere, nowhere),
         (anywhere, file, "another server"),
     ] {
         let output = refused(&["--listen", listen, "--file", file]);

@@ -132,8 +132,8 @@ impl LogFile {
         seen: &mut Seen,
     ) -> Result<(LogFile, Found), Error> {
         let refused = |source| Error::Open { path: path.to_owned(), source };
-        let archive = Archive::of(path).map_err(refused)?;
         let file = open(path).map_err(refused)?;
+        let archive = Archive::of(path).map_err(refused)?;
         let mut found = Found::default();
         let read = read_marks(BufReader::with_capacity(READ_SIZE, &file), seen).map_err(refused)?;
         if read.torn > 0 {
@@ -347,8 +347,9 @@ impl LogFile {
     }
 }
 
-/// A backlog file that nobody else appends to. It is made if it does not exist.
+/// A backlog file that nobody else appends to. It is made with its folders if it does not exist.
 fn open(path: &Path) -> io::Result<fs::File> {
+    make_folders(path)?;
     let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
@@ -364,6 +365,15 @@ fn open(path: &Path) -> io::Result<fs::File> {
         return Err(io::Error::new(ErrorKind::InvalidData, reason));
     }
     Ok(file)
+}
+
+/// Makes the folders of a file and has the disk know of them.
+fn make_folders(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing: Vec<_> = folder.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(folder)?;
+    missing.into_iter().try_for_each(sync_folder)
 }
 
 /// The beginning of a file; its position stays.

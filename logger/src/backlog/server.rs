@@ -41,7 +41,8 @@ const BURST: Duration = Duration::from_secs(10);
 pub struct Options {
     /// Where it listens.
     pub listen: Address,
-    /// The file that the records go to. It is made if it does not exist, its folder is not.
+    /// The file that the records go to. It is made with its folders if it does not exist; one that is no backlog is
+    /// refused.
     pub file: PathBuf,
     /// When the file is put aside, and what becomes of it. The checkpoint at the beginning of a file does not count for
     /// its size.
