@@ -5,7 +5,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, mpsc};
 use std::thread::{self, JoinHandle};
@@ -16,6 +17,7 @@ use logger::Logger;
 use logger::backlog::{Backlog, Counters, Options};
 use logger::sink::{Memory, RollingOptions};
 use reactor::{Address, EventBase, LoopFlags, Notifier, SteppedClock};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// A server on a thread of its own.
 struct Server {
@@ -599,6 +601,54 @@ fn unix_sockets_work_and_leave_no_name_behind() {
     assert_eq!(lines(&file), ["unix - - INFO  hello"]);
     assert!(!path.exists());
     assert!(backlog.local_address().is_err());
+}
+
+#[test]
+fn the_socket_of_a_killed_server_is_taken_over_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("backlog.sock");
+    let base = EventBase::new().unwrap();
+    let bind = |name: &str| Backlog::bind(&base, Options::new(path.clone().into(), folder.path().join(name)));
+    let refused = |what: &str| {
+        let place = || fs::symlink_metadata(&path).map(|data| (data.ino(), data.file_type())).unwrap();
+        let before = place();
+        let refused = bind("refused.log").unwrap_err().to_string();
+        assert!(refused.contains("backlog.sock") && refused.contains("in use"), "{what}: {refused}");
+        assert_eq!(place(), before, "{what}");
+        assert!(!folder.path().join("refused.log").exists());
+    };
+    // A listener that goes leaves its path.
+    let listener = UnixListener::bind(&path).unwrap();
+    refused("somebody listens");
+    let mode = fs::metadata(&path).unwrap().permissions();
+    drop(listener);
+    let backlog = bind("a.log").unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions(), mode);
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.write_all(b"hello\n").unwrap();
+    while backlog.counters().records == 0 {
+        base.run(LoopFlags::ONCE).unwrap();
+    }
+    refused("a server of ours");
+    backlog.close();
+    // Nobody takes its connections, and no more can wait.
+    let busy = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    busy.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    busy.listen(0).unwrap();
+    let waiting = UnixStream::connect(&path).unwrap();
+    refused("a busy one");
+    drop((busy, waiting));
+    fs::remove_file(&path).unwrap();
+    let datagrams = UnixDatagram::bind(&path).unwrap();
+    refused("a socket of another kind");
+    drop(datagrams);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "text").unwrap();
+    refused("a file");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "text");
+    fs::remove_file(&path).unwrap();
+    symlink(folder.path().join("nothing"), &path).unwrap();
+    refused("a link");
 }
 
 #[test]

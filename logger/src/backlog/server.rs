@@ -10,14 +10,14 @@ use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use reactor::{
-    Address, BevEvent, BevOptions, Bufferevent, Direction, Event, EventBase, EventFlags, ListenOptions,
-    Listener,
+    Address, BevEvent, BevOptions, Bufferevent, Direction, Event, EventBase, EventFlags, Listener,
 };
 
 use super::book::{Book, wall_clock};
 use super::connection::Connection;
 use super::echo::Echo;
 use super::file::LogFile;
+use super::listen::{free, listen};
 use super::seen::Seen;
 use crate::error::Error;
 use crate::level::Level;
@@ -39,7 +39,7 @@ const BURST: Duration = Duration::from_secs(10);
 /// How a [`Backlog`] works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Where it listens.
+    /// Where it listens. The path of a Unix socket on which nobody listens, as a killed server leaves it, is taken over.
     pub listen: Address,
     /// The file that the records go to. It is made with its folders if it does not exist; one that is no backlog is
     /// refused.
@@ -247,8 +247,7 @@ impl Server {
     fn bind(base: &EventBase, mut options: Options) -> Result<Rc<Server>, Error> {
         options.max_record = options.max_record.max(64);
         // The address first: what is refused leaves no file behind. Connections wait until there is one.
-        let disabled = ListenOptions { disabled: true, ..ListenOptions::default() };
-        let listener = Listener::bind_with(base, &options.listen, &disabled, |_, _, _| ())?;
+        let listener = listen(base, &options.listen)?;
         let built = Server::build(base, options, &listener);
         if built.is_err() {
             free(&listener);
@@ -538,12 +537,4 @@ impl Server {
         self.waiting.borrow_mut().clear();
         [&parts.commit, &parts.retry, &parts.sweep].into_iter().for_each(Event::free);
     }
-}
-
-/// Takes a listener's name away and ends it, in this order: a name without a listener is anybody's.
-fn free(listener: &Listener) {
-    if let Ok(Address::Path(path)) = listener.local_address() {
-        let _ = std::fs::remove_file(path);
-    }
-    listener.free();
 }
