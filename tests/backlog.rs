@@ -207,12 +207,14 @@ fn a_file_that_is_moved_away_is_opened_anew_with_all_marks() {
     server.hears_of("the file is opened anew");
     acknowledged(&mut send(&server, 15, 30), 17);
     assert_eq!(sequences(&[&moved, &file]), (1..=30).collect::<Vec<_>>());
-    assert_eq!(sequences(&[&moved]).len(), 20);
+    // On a slow machine, the server has noticed by itself before the second ten.
+    let in_moved = sequences(&[&moved]).len();
+    assert!([10, 20].contains(&in_moved), "{in_moved}");
     server.stop("-TERM");
     fs::remove_file(moved).unwrap();
     let server = Server::start(&file, &[]);
     acknowledged(&mut send(&server, 1, 31), 32);
-    assert_eq!(sequences(&[&file]), (21..=31).collect::<Vec<_>>());
+    assert_eq!(sequences(&[&file]), (in_moved + 1..=31).collect::<Vec<_>>());
     server.stop("-TERM");
 }
 

@@ -449,6 +449,47 @@ fn by_hand(clock: &SteppedClock, options: Options) -> (EventBase, Backlog, Socke
 }
 
 #[test]
+fn a_file_that_is_moved_away_or_emptied_is_noticed_without_a_signal() {
+    LazyLock::force(&SAID);
+    let folder = tempfile::tempdir().unwrap();
+    let (file, moved) = (folder.path().join("noticed.log"), folder.path().join("moved.log"));
+    let clock = SteppedClock::new();
+    let (base, backlog, address) = by_hand(&clock, options(&file));
+    let mut client = TcpStream::connect(address).unwrap();
+    let mut written = 0;
+    let mut deliver = || {
+        written += 1;
+        client.write_all(format!("{}\n", record(7, 0, written)).as_bytes()).unwrap();
+        while backlog.counters().records < written {
+            base.run(LoopFlags::NONBLOCK).unwrap();
+        }
+    };
+    deliver();
+    fs::rename(&file, &moved).unwrap();
+    deliver();
+    assert!(!file.exists());
+    clock.advance(Duration::from_secs(1));
+    deliver();
+    assert_eq!(lines(&moved), [line(7, 0, 1), line(7, 0, 2)]);
+    let mark = |sequence| format!("# cloudstore backlog 1 marks=1\n# mark {:016x}/0/{sequence} ", 7);
+    assert_eq!(lines(&file), [line(7, 0, 3)]);
+    assert!(fs::read_to_string(&file).unwrap().starts_with(&mark(2)));
+    assert_eq!(said(&format!("file=\"{}\"", file.display())), 1);
+    assert_eq!(said("was removed or renamed"), 1);
+    let empty = || fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(0).unwrap();
+    empty();
+    clock.advance(Duration::from_secs(1));
+    deliver();
+    assert!(fs::read_to_string(&file).unwrap().starts_with(&mark(3)));
+    assert_eq!(lines(&file), [line(7, 0, 4)]);
+    assert_eq!(said("has cut the file"), 1);
+    // The end looks at once, and there need be nothing to write.
+    empty();
+    backlog.close();
+    assert!(fs::read_to_string(&file).unwrap().starts_with(&mark(4)));
+}
+
+#[test]
 fn refused_connections_are_logged_once_for_each_burst() {
     LazyLock::force(&SAID);
     let folder = tempfile::tempdir().unwrap();

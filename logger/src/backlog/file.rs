@@ -13,6 +13,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str;
+use std::time::{Duration, Instant};
 
 use flate2::bufread::MultiGzDecoder;
 use memchr::{memchr, memrchr};
@@ -35,10 +36,8 @@ const LONGEST_HEAD: usize = 4096;
 pub(crate) trait Disk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     fn sync(&mut self) -> io::Result<()>;
-    fn len(&self) -> io::Result<u64>;
+    fn metadata(&self) -> io::Result<fs::Metadata>;
     fn set_len(&mut self, len: u64) -> io::Result<()>;
-    /// Whether it is what the path names.
-    fn is_at(&self, path: &Path) -> bool;
 }
 
 impl Disk for fs::File {
@@ -48,15 +47,11 @@ impl Disk for fs::File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
     }
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+    fn metadata(&self) -> io::Result<fs::Metadata> {
+        fs::File::metadata(self)
     }
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         fs::File::set_len(self, len)
-    }
-    fn is_at(&self, path: &Path) -> bool {
-        let place = |data: fs::Metadata| (data.dev(), data.ino());
-        matches!((self.metadata().map(place), fs::metadata(path).map(place)), (Ok(ours), Ok(theirs)) if ours == theirs)
     }
 }
 
@@ -71,7 +66,7 @@ pub(crate) struct Batch {
     done: usize,
     /// How many bytes of the next line are in the file and cannot be taken out.
     torn: usize,
-    /// How many of those that are done are in the file and not known to be on the disk.
+    /// How many of those that are done are in the file that is open, and not known to be on the disk.
     unsynced: usize,
 }
 
@@ -100,6 +95,12 @@ pub(crate) struct LogFile {
     path: PathBuf,
     opener: Opener,
     open: Option<Box<dyn Disk>>,
+    /// Which file that is.
+    place: Place,
+    /// How long it is, unless another program changes it.
+    len: u64,
+    /// When it was last looked whether another program has changed it.
+    looked: Option<Instant>,
     rolling: RollingOptions,
     sync: bool,
     archive: Archive,
@@ -113,6 +114,25 @@ pub(crate) struct LogFile {
     /// The file has none yet.
     wants_checkpoint: bool,
 }
+
+/// A file's device and number on it.
+type Place = (u64, u64);
+
+fn place(data: &fs::Metadata) -> Place {
+    (data.dev(), data.ino())
+}
+
+/// What another program has done to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It was removed or renamed.
+    Moved,
+    /// It lost its end, or all of it.
+    Shrunk,
+}
+
+/// It is looked this often, at most.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What was noticed when a file was opened.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -147,11 +167,15 @@ impl LogFile {
         if !read.has_checkpoint {
             learn_from_old(&archive, seen, &mut found).map_err(refused)?;
         }
-        let day = day_of(file.metadata().and_then(|data| data.modified()).map_err(refused)?);
+        let data = file.metadata().map_err(refused)?;
+        let day = day_of(data.modified().map_err(refused)?);
         let mut opened = LogFile {
             path: path.to_owned(),
             opener: Box::new(|path| Ok(Box::new(open(path)?))),
             open: Some(Box::new(file)),
+            place: place(&data),
+            len: data.len(),
+            looked: None,
             rolling,
             sync,
             archive,
@@ -200,14 +224,59 @@ impl LogFile {
         self.open.as_mut().map_or(Ok(()), |file| file.sync())
     }
 
+    /// Looks whether another program has moved the file away or emptied it, unless that was done less than a second
+    /// before `now`. If so, the path has a file again afterwards, and the file all marks.
+    ///
+    /// # Errors
+    /// What the system said: nothing should be written then. The next call looks again.
+    pub(crate) fn look(
+        &mut self,
+        batch: &mut Batch,
+        seen: &mut Seen,
+        now: Instant,
+    ) -> io::Result<Option<Change>> {
+        let is_due = self.looked.is_none_or(|last| now.saturating_duration_since(last) >= LOOK_PERIOD);
+        if self.open.is_none() || !is_due {
+            return Ok(None);
+        }
+        let change = match fs::metadata(&self.path) {
+            Ok(data) if place(&data) == self.place && data.len() >= self.len => None,
+            Ok(data) if place(&data) == self.place => {
+                forget_written(batch);
+                self.begin_file(data.len());
+                Some(Change::Shrunk)
+            }
+            _ => {
+                self.reopen(batch, seen)?;
+                Some(Change::Moved)
+            }
+        };
+        if change.is_some() {
+            self.write_checkpoint(seen)?;
+        }
+        self.looked = Some(now);
+        Ok(change)
+    }
+
+    /// Has the next look not wait for its time.
+    pub(crate) fn look_soon(&mut self) {
+        self.looked = None;
+    }
+
     /// Opens the path anew, after another program has moved the file away. If it is the same file still, nothing
     /// happens; if it cannot be opened, the old one stays in use.
     pub(crate) fn reopen(&mut self, batch: &mut Batch, seen: &mut Seen) -> io::Result<()> {
-        if self.open.as_ref().is_some_and(|file| file.is_at(&self.path)) {
+        let is_same = |data: fs::Metadata| place(&data) == self.place;
+        if self.open.is_some() && fs::metadata(&self.path).is_ok_and(is_same) {
             return Ok(());
         }
         let file = (self.opener)(&self.path)?;
-        let len = file.len()?;
+        let data = file.metadata()?;
+        if let Some(old) = &self.open
+            && old.metadata()?.nlink() == 0
+        {
+            forget_written(batch);
+        }
         self.sync_lines(batch)?;
         note_lines(&batch.bytes[..batch.done], seen);
         // A line that is torn in the old file is written whole into the new one.
@@ -216,12 +285,14 @@ impl LogFile {
             sync_folder(&self.path)?;
         }
         self.open = Some(file);
-        self.begin_file(len);
+        self.place = place(&data);
+        self.begin_file(data.len());
         Ok(())
     }
 
     fn begin_file(&mut self, len: u64) {
         self.size = len;
+        self.len = len;
         self.day = today();
         self.checkpoint = None;
         self.wants_checkpoint = true;
@@ -244,9 +315,10 @@ impl LogFile {
     fn write_checkpoint(&mut self, seen: &Seen) -> io::Result<()> {
         if self.open.is_none() {
             let file = (self.opener)(&self.path)?;
-            let len = file.len()?;
+            let data = file.metadata()?;
             self.open = Some(file);
-            self.begin_file(len);
+            self.place = place(&data);
+            self.begin_file(data.len());
             if self.sync {
                 sync_folder(&self.path)?;
             }
@@ -255,11 +327,23 @@ impl LogFile {
             return Ok(());
         }
         let Some(file) = &mut self.open else { return Ok(()) };
-        let (bytes, done) = self.checkpoint.get_or_insert_with(|| (checkpoint(seen), 0));
+        let (bytes, done) = match &mut self.checkpoint {
+            Some(begun) => begun,
+            none => {
+                let mut bytes = checkpoint(seen);
+                if self.len > 0 && !ends_with_line(&self.path, self.len)? {
+                    bytes.insert(0, b'\n');
+                }
+                none.insert((bytes, 0))
+            }
+        };
         while *done < bytes.len() {
             match file.write(&bytes[*done..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => *done += n,
+                Ok(n) => {
+                    *done += n;
+                    self.len += n as u64;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => (),
                 Err(error) => return Err(error),
             }
@@ -298,7 +382,10 @@ impl LogFile {
             }
             match file.write(&batch.bytes[at..from + len]) {
                 Ok(0) => break Some(ErrorKind::WriteZero.into()),
-                Ok(n) => at += n,
+                Ok(n) => {
+                    at += n;
+                    self.len += n as u64;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => (),
                 Err(error) => break Some(error),
             }
@@ -310,8 +397,11 @@ impl LogFile {
         self.size += whole as u64;
         self.day = today();
         let Some(error) = failed else { return Ok(()) };
-        if batch.torn > 0 && take_back(file.as_mut(), batch.torn).is_ok() {
+        if batch.torn > 0
+            && let Ok(len) = take_back(file.as_mut(), batch.torn)
+        {
             batch.torn = 0;
+            self.len = len;
         }
         Err(error)
     }
@@ -324,7 +414,10 @@ impl LogFile {
             && let Some(file) = &mut self.open
         {
             let outcome = file.sync();
-            if outcome.is_err() && take_back(file.as_mut(), batch.unsynced + batch.torn).is_ok() {
+            if outcome.is_err()
+                && let Ok(len) = take_back(file.as_mut(), batch.unsynced + batch.torn)
+            {
+                self.len = len;
                 batch.torn = 0;
                 batch.done -= batch.unsynced;
                 self.size = self.size.saturating_sub(batch.unsynced as u64);
@@ -403,9 +496,24 @@ fn is_ours(head: &[u8]) -> bool {
     }
 }
 
-fn take_back(file: &mut dyn Disk, bytes: usize) -> io::Result<()> {
-    let len = file.len()?;
-    file.set_len(len.saturating_sub(bytes as u64))
+/// Cuts so many bytes off; what length is left.
+fn take_back(file: &mut dyn Disk, bytes: usize) -> io::Result<u64> {
+    let len = file.metadata()?.len().saturating_sub(bytes as u64);
+    file.set_len(len)?;
+    Ok(len)
+}
+
+/// What a batch has in a file that is gone is not acknowledged yet and is written again.
+fn forget_written(batch: &mut Batch) {
+    batch.done -= batch.unsynced;
+    (batch.unsynced, batch.torn) = (0, 0);
+}
+
+/// Whether a line ends where a file of this length does.
+fn ends_with_line(path: &Path, len: u64) -> io::Result<bool> {
+    let mut last = [0];
+    let n = fs::File::open(path)?.read_at(&mut last, len.saturating_sub(1))?;
+    Ok(n == 0 || last == [b'\n'])
 }
 
 /// A file is on the disk when its name is.
@@ -727,6 +835,136 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_gone_is_noticed_within_a_second() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("logs/a.log"), folder.path().join("moved"));
+        let (mut file, mut seen, _) = start(&path, None);
+        let mut batch = Batch::default();
+        let begin = Instant::now();
+        let mut sequence = 0;
+        let mut write = |millis: u64| {
+            sequence += 1;
+            add(&mut batch, &mut seen, sequence);
+            let change = file.look(&mut batch, &mut seen, begin + Duration::from_millis(millis)).unwrap();
+            file.write(&mut batch, &mut seen).unwrap();
+            change
+        };
+        assert_eq!(write(0), None);
+        fs::rename(&path, &moved).unwrap();
+        // No look yet.
+        assert_eq!(write(999), None);
+        assert!(!path.exists());
+        assert_eq!(write(1000), Some(Change::Moved));
+        assert!(fs::read_to_string(&moved).unwrap().ends_with(&(line(1) + &line(2))));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&format!("# cloudstore backlog 1 marks=1\n# mark {} ", mark(2))), "{text}");
+        assert!(text.ends_with(&line(3)));
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        assert_eq!(write(2000), Some(Change::Moved));
+        // Another file in its place, of ours, and one that is longer than the open one.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, line(1).repeat(100)).unwrap();
+        assert_eq!(write(3000), Some(Change::Moved));
+        assert_eq!(write(4000), None);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&line(1).repeat(100)) && text.ends_with(&(line(5) + &line(6))), "{text}");
+        assert!(text.contains(&format!("# cloudstore backlog 1 marks=1\n# mark {} ", mark(4))), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_written_while_the_path_cannot_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let (mut file, mut seen, _) = start(&path, None);
+        let mut batch = Batch::default();
+        add(&mut batch, &mut seen, 1);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "of others").unwrap();
+        let now = Instant::now();
+        for _ in 0..2 {
+            let refused = file.look(&mut batch, &mut seen, now).unwrap_err().to_string();
+            assert!(refused.contains("move this one away"), "{refused}");
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "of others");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(file.look(&mut batch, &mut seen, now).unwrap(), Some(Change::Moved));
+    }
+
+    #[test]
+    fn an_emptied_file_gets_the_marks_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let begin = Instant::now();
+        for kept in [0, 31, 31 + line(1).len() as u64 + 50] {
+            let _ = fs::remove_file(&path);
+            let (mut file, mut seen, _) = start(&path, None);
+            let mut batch = Batch::default();
+            (1..=3).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+            file.look(&mut batch, &mut seen, begin).unwrap();
+            file.write(&mut batch, &mut seen).unwrap();
+            let before = fs::read_to_string(&path).unwrap();
+            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(kept).unwrap();
+            // Written before the look, and more than what is missing.
+            (4..=9).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+            file.look(&mut batch, &mut seen, begin + Duration::from_millis(999)).unwrap();
+            file.write(&mut batch, &mut seen).unwrap();
+            let now = begin + Duration::from_secs(1);
+            assert_eq!(file.look(&mut batch, &mut seen, now).unwrap(), Some(Change::Shrunk));
+            assert_eq!(file.look(&mut batch, &mut seen, now + Duration::from_secs(1)).unwrap(), None);
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with(&before[..kept as usize]) && text.contains(&line(9)), "{text}");
+            assert!(
+                text.contains(&format!("\n# cloudstore backlog 1 marks=1\n# mark {} ", mark(9))),
+                "{text}"
+            );
+            drop(file);
+            let (_, seen, found) = start(&path, None);
+            assert_eq!((high(&seen), found), (9, Found::default()));
+        }
+    }
+
+    #[test]
+    fn a_cut_within_a_line_joins_nothing_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let (mut file, mut seen, _) = start(&path, None);
+        let mut batch = Batch::default();
+        (1..=3).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+        file.write(&mut batch, &mut seen).unwrap();
+        let len = fs::metadata(&path).unwrap().len();
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len - 2).unwrap();
+        file.look(&mut batch, &mut seen, Instant::now()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let torn = line(3);
+        let torn = &torn[..torn.len() - 2];
+        assert!(text.contains(&format!("{torn}\n# cloudstore backlog 1 marks=1\n")), "{text}");
+    }
+
+    #[test]
+    fn what_a_failed_write_left_in_a_file_that_is_gone_is_written_again() {
+        for (sync, empty) in [(false, false), (true, false), (false, true), (true, true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.log");
+            let moods = Rc::new(RefCell::new(VecDeque::new()));
+            let (mut file, mut seen) = start_moody(&path, sync, &moods);
+            let mut batch = Batch::default();
+            (1..=2).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+            // The checkpoint, a line and a half; then what is half is cut off.
+            moods.borrow_mut().extend([Mood::Good, Mood::Short(line(1).len() + 5), Mood::Fail]);
+            file.write(&mut batch, &mut seen).unwrap_err();
+            assert!(fs::read_to_string(&path).unwrap().ends_with(&line(1)));
+            match empty {
+                true => fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap(),
+                false => fs::remove_file(&path).unwrap(),
+            }
+            file.look(&mut batch, &mut seen, Instant::now()).unwrap().unwrap();
+            file.write(&mut batch, &mut seen).unwrap();
+            let expected = format!("# cloudstore backlog 1 marks=0\n{}{}", line(1), line(2));
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn two_servers_do_not_share_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
@@ -773,14 +1011,11 @@ mod tests {
                 _ => Ok(()),
             }
         }
-        fn len(&self) -> io::Result<u64> {
-            Disk::len(&self.file)
+        fn metadata(&self) -> io::Result<fs::Metadata> {
+            Disk::metadata(&self.file)
         }
         fn set_len(&mut self, len: u64) -> io::Result<()> {
             Disk::set_len(&mut self.file, len)
-        }
-        fn is_at(&self, path: &Path) -> bool {
-            self.file.is_at(path)
         }
     }
 
@@ -819,7 +1054,7 @@ mod tests {
         fn nothing_is_lost_or_doubled_by_a_moody_disk_rolling_and_crashes(
             plan in moods(),
             sync in any::<bool>(),
-            steps in proptest::collection::vec((1u64..5, 0u8..6), 1..20),
+            steps in proptest::collection::vec((1u64..5, 0u8..7), 1..20),
         ) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("a.log");
@@ -827,6 +1062,7 @@ mod tests {
             let (mut file, mut seen) = start_moody(&path, sync, &moods);
             let mut batch = Batch::default();
             let (mut sent, mut acknowledged, mut most_sent) = (0, 0, 0);
+            let mut now = Instant::now();
             for (count, step) in steps {
                 if step == 0 {
                     // A crash: what was not acknowledged is sent again.
@@ -844,10 +1080,16 @@ mod tests {
                 if step == 1 {
                     let _ = file.reopen(&mut batch, &mut seen);
                 }
-                if file.write(&mut batch, &mut seen).is_ok() {
+                if step == 2 && path.exists() {
+                    // Another program moves it away.
+                    fs::rename(&path, file.archive.next()).unwrap();
+                }
+                now += Duration::from_millis(600);
+                if file.look(&mut batch, &mut seen, now).is_ok() && file.write(&mut batch, &mut seen).is_ok() {
                     acknowledged = sent;
                 }
             }
+            while file.look(&mut batch, &mut seen, now + LOOK_PERIOD).is_err() {}
             while file.write(&mut batch, &mut seen).is_err() {}
             (sent + 1..=most_sent).for_each(|sequence| add(&mut batch, &mut seen, sequence));
             while file.write(&mut batch, &mut seen).is_err() {}

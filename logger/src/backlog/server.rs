@@ -123,6 +123,10 @@ pub struct Counters {
 /// each new file begins with those of all before it (lines that begin with `#`). Of 100 000 streams and more, those not
 /// heard of for the longest time are forgotten.
 ///
+/// **Other programs.** When the file is removed, renamed or emptied, as by logrotate with and without `copytruncate`, the
+/// next record that comes a second or more after the last look notices: it goes to the path, to a new file or the emptied
+/// one, behind all marks. What came before it did is where the file went; [`reopen`](Self::reopen) looks at once.
+///
 /// While the file cannot be written, as on a full disk, nothing is acknowledged and nothing is read; it is tried again
 /// after 100 ms, then less often, at least every 5 s.
 ///
@@ -456,13 +460,12 @@ impl Server {
 
     /// Whether it worked.
     fn write(&self) -> bool {
-        let outcome = self.book.borrow_mut().write();
+        let Some(parts) = self.parts.get() else { return false };
+        let outcome = self.book.borrow_mut().write(parts.listener.base().now());
         if outcome.is_err() {
             let wait = self.book.borrow().retry_in();
             self.connections.borrow().iter().for_each(|connection| connection.bev.disable(Direction::READ));
-            if let Some(parts) = self.parts.get() {
-                let _ = parts.retry.add(wait);
-            }
+            let _ = parts.retry.add(wait);
             return false;
         }
         let mut waiting = mem::take(&mut *self.waiting.borrow_mut());
@@ -519,7 +522,8 @@ impl Server {
         for connection in &connections {
             connection.finish(&mut book, wall_clock());
         }
-        let outcome = book.write().and_then(|()| book.flush());
+        book.look_soon();
+        let outcome = book.write(parts.listener.base().now()).and_then(|()| book.flush());
         if let Err(error) = &outcome {
             let records = book.waiting();
             crate::log!(
