@@ -169,6 +169,23 @@ fn folders_are_made() {
 }
 
 #[test]
+fn sizes_may_have_a_unit() {
+    let (folder, file) = folder();
+    let server = Server::start(&file, &["--max-bytes", "2K", "--max-record", "1K", "--keep", "0"]);
+    acknowledged(&mut send(&server, 1, 20), 21);
+    let mut bare = server.connect();
+    bare.write_all("x".repeat(1500).as_bytes()).unwrap();
+    bare.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(bare.read(&mut [0]).unwrap(), 0);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.ends_with("x [cut, 476 bytes]\n"), "{text}");
+    // The file was put aside on the way.
+    assert!(!sequences(&[&file]).contains(&1));
+    server.stop("-TERM");
+    drop(folder);
+}
+
+#[test]
 fn a_full_disk_stops_acknowledgements_until_there_is_room() {
     let (_folder, file) = folder();
     let mut server = Server::start_without_room(&file);
@@ -279,9 +296,17 @@ fn what_cannot_be_used_is_named_in_one_sentence() {
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(output.stdout.is_empty());
     }
-    for arguments in [["--listen", "localhost"], ["--idle", "0"], ["--max-record", "10"], ["--keep", "x"]] {
+    for (arguments, named) in [
+        (["--listen", "localhost"], "localhost"),
+        (["--idle", "0"], "whole seconds"),
+        (["--max-record", "10"], "write 64 to 4294967295 bytes"),
+        (["--max-record", "1KB"], "plain bytes, or a number with K, M or G"),
+        (["--max-bytes", "64m"], "plain bytes, or a number with K, M or G"),
+        (["--keep", "x"], "x"),
+    ] {
         let output = refused(&arguments);
         assert_eq!(output.status.code(), Some(2));
-        assert!(String::from_utf8(output.stderr).unwrap().contains(arguments[0]));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(arguments[0]) && said.contains(named), "{said}");
     }
 }
