@@ -18,33 +18,37 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Receive the records of other programs and keep them in a file.
     ///
-    /// One port takes RELP, syslog (octet-counted or by lines) and lines of bare text. SIGINT and SIGTERM end it, SIGHUP
-    /// opens the file anew.
+    /// One port takes RELP, syslog (octet-counted or by lines) and lines of bare text. A connection has 60 seconds for its
+    /// first record (RELP: its open) and for each that it has begun. SIGINT and SIGTERM end it, SIGHUP opens the file anew;
+    /// without one, a file that was moved away or emptied is noticed within a second.
+    ///
+    /// Its own messages go to stderr.
     Backlog(BacklogArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BacklogArgs {
-    /// Where to listen: an IP address and a port (0 for a free one), or unix:/path.
+    /// Where to listen: an IP address and a port (0 for a free one), unix:/path or unix:@name.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(crate) listen: Address,
-    /// The file that the records go to.
+    /// The file that the records go to; it is made with its folders. One that is no backlog is refused.
     #[arg(long, value_name = "FILE", default_value = "./backlog.log")]
     pub(crate) file: PathBuf,
     /// Acknowledge a record when it is on the disk, not when the system has it.
     #[arg(long)]
     pub(crate) sync: bool,
-    /// Print the records too.
+    /// Print the records too, on stdout, behind the line that says where it listens.
     #[arg(long)]
     pub(crate) print: bool,
-    /// Begin a new file when this one would get larger; 0 for never.
-    #[arg(long, value_name = "N", default_value_t = 64 * 1024 * 1024)]
+    /// Begin a new file when this one would get larger: bytes, or a number with K, M or G (powers of 1024); 0 for never.
+    /// The old one is put aside as NAME-YYYYMMDD-NNNNNN.EXT.gz.
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = bytes)]
     pub(crate) max_bytes: u64,
-    /// How many old files are kept.
+    /// How many of the files that were put aside are kept, the newest; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) keep: usize,
-    /// Cut longer records, in bytes.
-    #[arg(long, value_name = "N", default_value_t = 1024 * 1024, value_parser = clap::value_parser!(u32).range(64..))]
+    /// Cut longer records: bytes, at least 64, or a number with K, M or G (powers of 1024).
+    #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = record_bytes)]
     pub(crate) max_record: u32,
     /// The most connections at a time.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
@@ -57,4 +61,54 @@ pub(crate) struct BacklogArgs {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|&seconds: &u64| (1..=u64::from(u32::MAX)).contains(&seconds));
     seconds.map(Duration::from_secs).ok_or_else(|| format!("write whole seconds from 1 to {}", u32::MAX))
+}
+
+/// Bytes: `67108864` or `64M`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number {
+        return Err("write plain bytes, or a number with K, M or G, as in 64M".to_owned());
+    }
+    let bytes = number.parse().ok().and_then(|number: u64| number.checked_mul(unit));
+    bytes.ok_or_else(|| format!("write at most {} bytes", u64::MAX))
+}
+
+fn record_bytes(text: &str) -> Result<u32, String> {
+    let bytes = u32::try_from(bytes(text)?).ok().filter(|&bytes| bytes >= 64);
+    bytes.ok_or_else(|| format!("write 64 to {} bytes", u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_with_and_without_a_unit() {
+        for (text, expected) in [
+            ("0", 0),
+            ("64", 64),
+            ("3K", 3 << 10),
+            ("64M", 64 << 20),
+            ("2G", 2 << 30),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(bytes(text), Ok(expected));
+        }
+        for text in ["", "K", "x", "64m", "64MB", "64 M", "+1", "-1", "1.5M", "\u{e9}", "1\u{e9}", "K1"] {
+            assert!(bytes(text).unwrap_err().contains("64M"), "{text}");
+        }
+        for text in ["18446744073709551616", "17179869184G"] {
+            assert!(bytes(text).unwrap_err().contains("at most"), "{text}");
+        }
+        assert_eq!((record_bytes("64"), record_bytes("4294967295")), (Ok(64), Ok(u32::MAX)));
+        for text in ["0", "63", "4G", "99999999999999999999"] {
+            assert!(record_bytes(text).unwrap_err().starts_with("write "), "{text}");
+        }
+    }
 }

@@ -159,6 +159,33 @@ fn records_are_written_and_printed() {
 }
 
 #[test]
+fn folders_are_made() {
+    let (folder, _) = folder();
+    let file = folder.path().join("no/such/folder/b.log");
+    let server = Server::start(&file, &["--sync"]);
+    acknowledged(&mut send(&server, 1, 1), 2);
+    assert_eq!(sequences(&[&file]), [1]);
+    server.stop("-TERM");
+}
+
+#[test]
+fn sizes_may_have_a_unit() {
+    let (folder, file) = folder();
+    let server = Server::start(&file, &["--max-bytes", "2K", "--max-record", "1K", "--keep", "0"]);
+    acknowledged(&mut send(&server, 1, 20), 21);
+    let mut bare = server.connect();
+    bare.write_all("x".repeat(1500).as_bytes()).unwrap();
+    bare.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(bare.read(&mut [0]).unwrap(), 0);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.ends_with("x [cut, 476 bytes]\n"), "{text}");
+    // The file was put aside on the way.
+    assert!(!sequences(&[&file]).contains(&1));
+    server.stop("-TERM");
+    drop(folder);
+}
+
+#[test]
 fn a_full_disk_stops_acknowledgements_until_there_is_room() {
     let (_folder, file) = folder();
     let mut server = Server::start_without_room(&file);
@@ -197,12 +224,14 @@ fn a_file_that_is_moved_away_is_opened_anew_with_all_marks() {
     server.hears_of("the file is opened anew");
     acknowledged(&mut send(&server, 15, 30), 17);
     assert_eq!(sequences(&[&moved, &file]), (1..=30).collect::<Vec<_>>());
-    assert_eq!(sequences(&[&moved]).len(), 20);
+    // On a slow machine, the server has noticed by itself before the second ten.
+    let in_moved = sequences(&[&moved]).len();
+    assert!([10, 20].contains(&in_moved), "{in_moved}");
     server.stop("-TERM");
     fs::remove_file(moved).unwrap();
     let server = Server::start(&file, &[]);
     acknowledged(&mut send(&server, 1, 31), 32);
-    assert_eq!(sequences(&[&file]), (21..=31).collect::<Vec<_>>());
+    assert_eq!(sequences(&[&file]), (in_moved + 1..=31).collect::<Vec<_>>());
     server.stop("-TERM");
 }
 
@@ -229,16 +258,35 @@ fn refused(arguments: &[&str]) -> Output {
 }
 
 #[test]
+fn a_file_of_others_stays_as_it_is() {
+    let (_folder, file) = folder();
+    fs::write(&file, "{\"a\":1}").unwrap();
+    let output = refused(&["--listen", "127.0.0.1:0", "--file", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(file.to_str().unwrap()) && said.contains("move this one away"), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "{\"a\":1}");
+    // One that another program has emptied, and one that began before a crash.
+    let record = "2026-11-22T14:03:57.000000Z 127.0.0.1 - - INFO  kept\n";
+    for (before, kept) in [(record, 1), ("# cloudsto", 0)] {
+        fs::write(&file, before).unwrap();
+        Server::start(&file, &[]).stop("-TERM");
+        assert_eq!(fs::read_to_string(&file).unwrap().matches(" kept\n").count(), kept);
+    }
+}
+
+#[test]
 fn what_cannot_be_used_is_named_in_one_sentence() {
     let (folder, file) = folder();
     let server = Server::start(&file, &[]);
     let other = folder.path().join("other.log");
-    let missing = folder.path().join("missing/backlog.log");
-    let (other, missing, file) = (other.to_str().unwrap(), missing.to_str().unwrap(), file.to_str().unwrap());
+    let nowhere = other.join("backlog.log");
+    fs::write(&other, "").unwrap();
+    let (other, nowhere, file) = (other.to_str().unwrap(), nowhere.to_str().unwrap(), file.to_str().unwrap());
     let anywhere = "127.0.0.1:0";
     for (listen, file, named) in [
         (server.address.as_str(), other, "in use"),
-        (anywhere, missing, missing),
+        (anywhere, nowhere, nowhere),
         (anywhere, file, "another server"),
     ] {
         let output = refused(&["--listen", listen, "--file", file]);
@@ -248,9 +296,17 @@ fn what_cannot_be_used_is_named_in_one_sentence() {
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(output.stdout.is_empty());
     }
-    for arguments in [["--listen", "localhost"], ["--idle", "0"], ["--max-record", "10"], ["--keep", "x"]] {
+    for (arguments, named) in [
+        (["--listen", "localhost"], "localhost"),
+        (["--idle", "0"], "whole seconds"),
+        (["--max-record", "10"], "write 64 to 4294967295 bytes"),
+        (["--max-record", "1KB"], "plain bytes, or a number with K, M or G"),
+        (["--max-bytes", "64m"], "plain bytes, or a number with K, M or G"),
+        (["--keep", "x"], "x"),
+    ] {
         let output = refused(&arguments);
         assert_eq!(output.status.code(), Some(2));
-        assert!(String::from_utf8(output.stderr).unwrap().contains(arguments[0]));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(arguments[0]) && said.contains(named), "{said}");
     }
 }

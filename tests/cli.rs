@@ -29,6 +29,28 @@ fn help_goes_to_stdout_and_says_what_it_is() {
 }
 
 #[test]
+fn the_backlog_s_help_says_what_one_has_to_know() {
+    let output = cloudstore(&["backlog", "--help"]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "60 seconds for its first record (RELP: its open)",
+        "own messages go to stderr",
+        "unix:/path or unix:@name",
+        "made with its folders",
+        "on stdout, behind the line",
+        "K, M or G (powers of 1024); 0 for never",
+        "NAME-YYYYMMDD-NNNNNN.EXT.gz",
+        "at least 64",
+        "[default: 64M]",
+        "[default: 1M]",
+        "put aside are kept",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in {text}");
+    }
+}
+
+#[test]
 fn an_unknown_option_is_a_usage_error_that_names_it() {
     let output = cloudstore(&["--no-such-option"]);
     assert_eq!(output.status.code(), Some(2));

@@ -83,7 +83,7 @@ pub enum Error {
         source: reactor::Error,
     },
     /// A file could not be opened, or its folder not made.
-    #[error("cannot open the log file {path:?}: {source}")]
+    #[error("cannot open the file {path:?}: {source}")]
     Open {
         /// The file.
         path: PathBuf,

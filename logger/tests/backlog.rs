@@ -5,7 +5,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, mpsc};
 use std::thread::{self, JoinHandle};
@@ -16,6 +17,7 @@ use logger::Logger;
 use logger::backlog::{Backlog, Counters, Options};
 use logger::sink::{Memory, RollingOptions};
 use reactor::{Address, EventBase, LoopFlags, Notifier, SteppedClock};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// A server on a thread of its own.
 struct Server {
@@ -447,6 +449,47 @@ fn by_hand(clock: &SteppedClock, options: Options) -> (EventBase, Backlog, Socke
 }
 
 #[test]
+fn a_file_that_is_moved_away_or_emptied_is_noticed_without_a_signal() {
+    LazyLock::force(&SAID);
+    let folder = tempfile::tempdir().unwrap();
+    let (file, moved) = (folder.path().join("noticed.log"), folder.path().join("moved.log"));
+    let clock = SteppedClock::new();
+    let (base, backlog, address) = by_hand(&clock, options(&file));
+    let mut client = TcpStream::connect(address).unwrap();
+    let mut written = 0;
+    let mut deliver = || {
+        written += 1;
+        client.write_all(format!("{}\n", record(7, 0, written)).as_bytes()).unwrap();
+        while backlog.counters().records < written {
+            base.run(LoopFlags::NONBLOCK).unwrap();
+        }
+    };
+    deliver();
+    fs::rename(&file, &moved).unwrap();
+    deliver();
+    assert!(!file.exists());
+    clock.advance(Duration::from_secs(1));
+    deliver();
+    assert_eq!(lines(&moved), [line(7, 0, 1), line(7, 0, 2)]);
+    let mark = |sequence| format!("# cloudstore backlog 1 marks=1\n# mark {:016x}/0/{sequence} ", 7);
+    assert_eq!(lines(&file), [line(7, 0, 3)]);
+    assert!(fs::read_to_string(&file).unwrap().starts_with(&mark(2)));
+    assert_eq!(said(&format!("file=\"{}\"", file.display())), 1);
+    assert_eq!(said("was removed or renamed"), 1);
+    let empty = || fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(0).unwrap();
+    empty();
+    clock.advance(Duration::from_secs(1));
+    deliver();
+    assert!(fs::read_to_string(&file).unwrap().starts_with(&mark(3)));
+    assert_eq!(lines(&file), [line(7, 0, 4)]);
+    assert_eq!(said("has cut the file"), 1);
+    // The end looks at once, and there need be nothing to write.
+    empty();
+    backlog.close();
+    assert!(fs::read_to_string(&file).unwrap().starts_with(&mark(4)));
+}
+
+#[test]
 fn refused_connections_are_logged_once_for_each_burst() {
     LazyLock::force(&SAID);
     let folder = tempfile::tempdir().unwrap();
@@ -602,16 +645,74 @@ fn unix_sockets_work_and_leave_no_name_behind() {
 }
 
 #[test]
+fn the_socket_of_a_killed_server_is_taken_over_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("backlog.sock");
+    let base = EventBase::new().unwrap();
+    let bind = |name: &str| Backlog::bind(&base, Options::new(path.clone().into(), folder.path().join(name)));
+    let refused = |what: &str| {
+        let place = || fs::symlink_metadata(&path).map(|data| (data.ino(), data.file_type())).unwrap();
+        let before = place();
+        let refused = bind("refused.log").unwrap_err().to_string();
+        assert!(refused.contains("backlog.sock") && refused.contains("in use"), "{what}: {refused}");
+        assert_eq!(place(), before, "{what}");
+        assert!(!folder.path().join("refused.log").exists());
+    };
+    // A listener that goes leaves its path.
+    let listener = UnixListener::bind(&path).unwrap();
+    refused("somebody listens");
+    let mode = fs::metadata(&path).unwrap().permissions();
+    drop(listener);
+    let backlog = bind("a.log").unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions(), mode);
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.write_all(b"hello\n").unwrap();
+    while backlog.counters().records == 0 {
+        base.run(LoopFlags::ONCE).unwrap();
+    }
+    refused("a server of ours");
+    backlog.close();
+    // Nobody takes its connections, and no more can wait.
+    let busy = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    busy.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    busy.listen(0).unwrap();
+    let waiting = UnixStream::connect(&path).unwrap();
+    refused("a busy one");
+    drop((busy, waiting));
+    fs::remove_file(&path).unwrap();
+    let datagrams = UnixDatagram::bind(&path).unwrap();
+    refused("a socket of another kind");
+    drop(datagrams);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "text").unwrap();
+    refused("a file");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "text");
+    fs::remove_file(&path).unwrap();
+    symlink(folder.path().join("nothing"), &path).unwrap();
+    refused("a link");
+}
+
+#[test]
 fn what_cannot_be_bound_is_refused_with_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let base = EventBase::new().unwrap();
-    let missing = folder.path().join("missing/backlog.log");
-    let refused = Backlog::bind(&base, options(&missing)).unwrap_err().to_string();
-    assert!(refused.contains("missing/backlog.log") && refused.contains("No such file"), "{refused}");
+    fs::write(folder.path().join("file"), "").unwrap();
+    let nowhere = folder.path().join("file/backlog.log");
+    let refused = Backlog::bind(&base, options(&nowhere)).unwrap_err().to_string();
+    assert!(refused.contains("file/backlog.log"), "{refused}");
     let first = Backlog::bind(&base, options(&folder.path().join("a.log"))).unwrap();
     let taken = Options::new(first.local_address().unwrap(), folder.path().join("b.log"));
     let refused = Backlog::bind(&base, taken).unwrap_err().to_string();
     assert!(refused.contains(&first.local_address().unwrap().to_string()), "{refused}");
+    assert!(!folder.path().join("b.log").exists());
+    // Both are taken: the address is what one hears of.
+    let both = Options::new(first.local_address().unwrap(), folder.path().join("a.log"));
+    let refused = Backlog::bind(&base, both).unwrap_err().to_string();
+    assert!(refused.starts_with("cannot listen on "), "{refused}");
+    let socket = folder.path().join("backlog.sock");
+    let refused = Backlog::bind(&base, Options::new(socket.clone().into(), folder.path().join("a.log")));
+    assert!(refused.unwrap_err().to_string().contains("another server writes to it"));
+    assert!(!socket.exists());
     let refused = Backlog::bind(&base, options(&folder.path().join("a.log"))).unwrap_err().to_string();
     assert!(refused.contains("another server writes to it"), "{refused}");
     first.close();

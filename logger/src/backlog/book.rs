@@ -1,10 +1,10 @@
 //! What all connections share: the file, the lines that are to go there, and what was counted.
 
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::echo::Echo;
-use super::file::{Batch, LogFile};
+use super::file::{Batch, Change, LogFile};
 use super::line::{Stamps, write_line};
 use super::seen::Seen;
 use super::server::Counters;
@@ -77,15 +77,16 @@ impl Book {
         self.retry_in
     }
 
-    /// Writes what was taken. Once this is done, all of it may be acknowledged.
-    pub(crate) fn write(&mut self) -> io::Result<()> {
+    /// Writes what was taken, by `now` of the loop's clock. Once this is done, all of it may be acknowledged.
+    pub(crate) fn write(&mut self, now: Instant) -> io::Result<()> {
         if !self.batch.is_empty()
             && let Some(echo) = &self.echo
             && self.retry_in.is_none()
         {
             echo.put(&self.batch.bytes);
         }
-        if let Err(error) = self.file.write(&mut self.batch, &mut self.seen) {
+        let looked = self.look(now);
+        if let Err(error) = looked.and_then(|()| self.file.write(&mut self.batch, &mut self.seen)) {
             let wait = self.retry_in.map_or(FIRST_RETRY, |wait| (wait * 2).min(LONGEST_RETRY));
             if self.retry_in.replace(wait).is_none() {
                 let path = self.file.path().display().to_string();
@@ -116,6 +117,28 @@ impl Book {
         Ok(())
     }
 
+    fn look(&mut self, now: Instant) -> io::Result<()> {
+        let change = self.file.look(&mut self.batch, &mut self.seen, now)?;
+        let path = || self.file.path().display().to_string();
+        match change {
+            None => (),
+            Some(Change::Moved) => crate::log!(
+                target: TARGET, Level::Warn, file = path();
+                "the file was removed or renamed: there is a new one in its place, with all marks"
+            ),
+            Some(Change::Shrunk) => crate::log!(
+                target: TARGET, Level::Warn, file = path();
+                "another program has cut the file: it goes on with all marks"
+            ),
+        }
+        Ok(())
+    }
+
+    /// Has the next write look at the file, however short ago that was.
+    pub(crate) fn look_soon(&mut self) {
+        self.file.look_soon();
+    }
+
     /// How many records are taken and not written.
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting
@@ -126,6 +149,7 @@ impl Book {
     }
 
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
+        self.file.look_soon();
         self.file.reopen(&mut self.batch, &mut self.seen)
     }
 }

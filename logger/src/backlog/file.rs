@@ -10,15 +10,16 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str;
+use std::time::{Duration, Instant};
 
 use flate2::bufread::MultiGzDecoder;
 use memchr::{memchr, memrchr};
 use rustix::fs::{FlockOperation, flock};
 
-use super::line::{Stamps, parse_mark};
+use super::line::{Stamps, is_record, parse_mark};
 use super::seen::Seen;
 use crate::error::Error;
 use crate::forward::Mark;
@@ -35,10 +36,8 @@ const LONGEST_HEAD: usize = 4096;
 pub(crate) trait Disk {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     fn sync(&mut self) -> io::Result<()>;
-    fn len(&self) -> io::Result<u64>;
+    fn metadata(&self) -> io::Result<fs::Metadata>;
     fn set_len(&mut self, len: u64) -> io::Result<()>;
-    /// Whether it is what the path names.
-    fn is_at(&self, path: &Path) -> bool;
 }
 
 impl Disk for fs::File {
@@ -48,15 +47,11 @@ impl Disk for fs::File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
     }
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+    fn metadata(&self) -> io::Result<fs::Metadata> {
+        fs::File::metadata(self)
     }
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         fs::File::set_len(self, len)
-    }
-    fn is_at(&self, path: &Path) -> bool {
-        let place = |data: fs::Metadata| (data.dev(), data.ino());
-        matches!((self.metadata().map(place), fs::metadata(path).map(place)), (Ok(ours), Ok(theirs)) if ours == theirs)
     }
 }
 
@@ -71,7 +66,7 @@ pub(crate) struct Batch {
     done: usize,
     /// How many bytes of the next line are in the file and cannot be taken out.
     torn: usize,
-    /// How many of those that are done are in the file and not known to be on the disk.
+    /// How many of those that are done are in the file that is open, and not known to be on the disk.
     unsynced: usize,
 }
 
@@ -100,6 +95,12 @@ pub(crate) struct LogFile {
     path: PathBuf,
     opener: Opener,
     open: Option<Box<dyn Disk>>,
+    /// Which file that is.
+    place: Place,
+    /// How long it is, unless another program changes it.
+    len: u64,
+    /// When it was last looked whether another program has changed it.
+    looked: Option<Instant>,
     rolling: RollingOptions,
     sync: bool,
     archive: Archive,
@@ -115,6 +116,25 @@ pub(crate) struct LogFile {
     /// The file before this one, which may go when this one has its checkpoint.
     aside: Option<PathBuf>,
 }
+
+/// A file's device and number on it.
+type Place = (u64, u64);
+
+fn place(data: &fs::Metadata) -> Place {
+    (data.dev(), data.ino())
+}
+
+/// What another program has done to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It was removed or renamed.
+    Moved,
+    /// It lost its end, or all of it.
+    Shrunk,
+}
+
+/// It is looked this often, at most.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What was noticed when a file was opened.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -134,11 +154,10 @@ impl LogFile {
         seen: &mut Seen,
     ) -> Result<(LogFile, Found), Error> {
         let refused = |source| Error::Open { path: path.to_owned(), source };
-        let archive = Archive::of(path).map_err(refused)?;
         let file = open(path).map_err(refused)?;
+        let archive = Archive::of(path).map_err(refused)?;
         let mut found = Found::default();
-        let reading = fs::File::open(path).map_err(refused)?;
-        let read = read_marks(BufReader::with_capacity(READ_SIZE, reading), seen).map_err(refused)?;
+        let read = read_marks(BufReader::with_capacity(READ_SIZE, &file), seen).map_err(refused)?;
         if read.torn > 0 {
             let len = file.metadata().map_err(refused)?.len();
             file.set_len(len.saturating_sub(read.torn)).map_err(refused)?;
@@ -150,11 +169,15 @@ impl LogFile {
         if !read.has_checkpoint {
             learn_from_old(&archive, seen, &mut found).map_err(refused)?;
         }
-        let day = day_of(file.metadata().and_then(|data| data.modified()).map_err(refused)?);
+        let data = file.metadata().map_err(refused)?;
+        let day = day_of(data.modified().map_err(refused)?);
         let mut opened = LogFile {
             path: path.to_owned(),
             opener: Box::new(|path| Ok(Box::new(open(path)?))),
             open: Some(Box::new(file)),
+            place: place(&data),
+            len: data.len(),
+            looked: None,
             rolling,
             sync,
             archive,
@@ -206,14 +229,59 @@ impl LogFile {
         self.open.as_mut().map_or(Ok(()), |file| file.sync())
     }
 
+    /// Looks whether another program has moved the file away or emptied it, unless that was done less than a second
+    /// before `now`. If so, the path has a file again afterwards, and the file all marks.
+    ///
+    /// # Errors
+    /// What the system said: nothing should be written then. The next call looks again.
+    pub(crate) fn look(
+        &mut self,
+        batch: &mut Batch,
+        seen: &mut Seen,
+        now: Instant,
+    ) -> io::Result<Option<Change>> {
+        let is_due = self.looked.is_none_or(|last| now.saturating_duration_since(last) >= LOOK_PERIOD);
+        if self.open.is_none() || !is_due {
+            return Ok(None);
+        }
+        let change = match fs::metadata(&self.path) {
+            Ok(data) if place(&data) == self.place && data.len() >= self.len => None,
+            Ok(data) if place(&data) == self.place => {
+                forget_written(batch);
+                self.begin_file(data.len());
+                Some(Change::Shrunk)
+            }
+            _ => {
+                self.reopen(batch, seen)?;
+                Some(Change::Moved)
+            }
+        };
+        if change.is_some() {
+            self.write_checkpoint(seen)?;
+        }
+        self.looked = Some(now);
+        Ok(change)
+    }
+
+    /// Has the next look not wait for its time.
+    pub(crate) fn look_soon(&mut self) {
+        self.looked = None;
+    }
+
     /// Opens the path anew, after another program has moved the file away. If it is the same file still, nothing
     /// happens; if it cannot be opened, the old one stays in use.
     pub(crate) fn reopen(&mut self, batch: &mut Batch, seen: &mut Seen) -> io::Result<()> {
-        if self.open.as_ref().is_some_and(|file| file.is_at(&self.path)) {
+        let is_same = |data: fs::Metadata| place(&data) == self.place;
+        if self.open.is_some() && fs::metadata(&self.path).is_ok_and(is_same) {
             return Ok(());
         }
         let file = (self.opener)(&self.path)?;
-        let len = file.len()?;
+        let data = file.metadata()?;
+        if let Some(old) = &self.open
+            && old.metadata()?.nlink() == 0
+        {
+            forget_written(batch);
+        }
         self.sync_lines(batch)?;
         note_lines(&batch.bytes[..batch.done], seen);
         // A line that is torn in the old file is written whole into the new one.
@@ -222,7 +290,8 @@ impl LogFile {
             sync_folder(&self.path)?;
         }
         self.open = Some(file);
-        self.begin_file(len);
+        self.place = place(&data);
+        self.begin_file(data.len());
         // At once, since the file that was moved away may not be found again. If that fails, the next write tries again.
         let _ = self.write_checkpoint(seen);
         Ok(())
@@ -230,6 +299,7 @@ impl LogFile {
 
     fn begin_file(&mut self, len: u64) {
         self.size = len;
+        self.len = len;
         self.day = today();
         self.checkpoint = None;
         self.wants_checkpoint = true;
@@ -252,9 +322,10 @@ impl LogFile {
     fn write_checkpoint(&mut self, seen: &Seen) -> io::Result<()> {
         if self.open.is_none() {
             let file = (self.opener)(&self.path)?;
-            let len = file.len()?;
+            let data = file.metadata()?;
             self.open = Some(file);
-            self.begin_file(len);
+            self.place = place(&data);
+            self.begin_file(data.len());
             if self.sync {
                 sync_folder(&self.path)?;
             }
@@ -263,11 +334,23 @@ impl LogFile {
             return Ok(());
         }
         let Some(file) = &mut self.open else { return Ok(()) };
-        let (bytes, done) = self.checkpoint.get_or_insert_with(|| (checkpoint(seen), 0));
+        let (bytes, done) = match &mut self.checkpoint {
+            Some(begun) => begun,
+            none => {
+                let mut bytes = checkpoint(seen);
+                if self.len > 0 && !ends_with_line(&self.path, self.len)? {
+                    bytes.insert(0, b'\n');
+                }
+                none.insert((bytes, 0))
+            }
+        };
         while *done < bytes.len() {
             match file.write(&bytes[*done..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(n) => *done += n,
+                Ok(n) => {
+                    *done += n;
+                    self.len += n as u64;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => (),
                 Err(error) => return Err(error),
             }
@@ -312,7 +395,10 @@ impl LogFile {
             }
             match file.write(&batch.bytes[at..from + len]) {
                 Ok(0) => break Some(ErrorKind::WriteZero.into()),
-                Ok(n) => at += n,
+                Ok(n) => {
+                    at += n;
+                    self.len += n as u64;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => (),
                 Err(error) => break Some(error),
             }
@@ -324,8 +410,11 @@ impl LogFile {
         self.size += whole as u64;
         self.day = today();
         let Some(error) = failed else { return Ok(()) };
-        if batch.torn > 0 && take_back(file.as_mut(), batch.torn).is_ok() {
+        if batch.torn > 0
+            && let Ok(len) = take_back(file.as_mut(), batch.torn)
+        {
             batch.torn = 0;
+            self.len = len;
         }
         Err(error)
     }
@@ -338,7 +427,10 @@ impl LogFile {
             && let Some(file) = &mut self.open
         {
             let outcome = file.sync();
-            if outcome.is_err() && take_back(file.as_mut(), batch.unsynced + batch.torn).is_ok() {
+            if outcome.is_err()
+                && let Ok(len) = take_back(file.as_mut(), batch.unsynced + batch.torn)
+            {
+                self.len = len;
                 batch.torn = 0;
                 batch.done -= batch.unsynced;
                 self.size = self.size.saturating_sub(batch.unsynced as u64);
@@ -361,9 +453,10 @@ impl LogFile {
     }
 }
 
-/// A file that nobody else appends to. It is made if it does not exist.
+/// A backlog file that nobody else appends to. It is made with its folders if it does not exist.
 fn open(path: &Path) -> io::Result<fs::File> {
-    let file = OpenOptions::new().append(true).create(true).open(path)?;
+    make_folders(path)?;
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
     }
@@ -373,12 +466,67 @@ fn open(path: &Path) -> io::Result<fs::File> {
         }
         errno => errno.into(),
     })?;
+    if !is_ours(&read_head(&file)?) {
+        let reason = "it is no backlog file and stays as it is: give another file, or move this one away";
+        return Err(io::Error::new(ErrorKind::InvalidData, reason));
+    }
     Ok(file)
 }
 
-fn take_back(file: &mut dyn Disk, bytes: usize) -> io::Result<()> {
-    let len = file.len()?;
-    file.set_len(len.saturating_sub(bytes as u64))
+/// Makes the folders of a file and has the disk know of them.
+fn make_folders(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing: Vec<_> = folder.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(folder)?;
+    missing.into_iter().try_for_each(sync_folder)
+}
+
+/// The beginning of a file; its position stays.
+fn read_head(file: &fs::File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; LONGEST_HEAD];
+    let mut len = 0;
+    while len < head.len() {
+        match file.read_at(&mut head[len..], len as u64) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) if error.kind() == ErrorKind::Interrupted => (),
+            Err(error) => return Err(error),
+        }
+    }
+    head.truncate(len);
+    Ok(head)
+}
+
+/// Whether a file that begins so is a backlog: it is empty or begins with a checkpoint, which a crash may have torn, or
+/// with a record, as one does that another program has emptied.
+fn is_ours(head: &[u8]) -> bool {
+    let end = memchr(b'\n', head);
+    let line = &head[..end.unwrap_or(head.len())];
+    match line.strip_prefix(CHECKPOINT.as_bytes()) {
+        Some(count) => (end.is_none() || !count.is_empty()) && count.iter().all(u8::is_ascii_digit),
+        None => is_record(line) || (end.is_none() && CHECKPOINT.as_bytes().starts_with(line)),
+    }
+}
+
+/// Cuts so many bytes off; what length is left.
+fn take_back(file: &mut dyn Disk, bytes: usize) -> io::Result<u64> {
+    let len = file.metadata()?.len().saturating_sub(bytes as u64);
+    file.set_len(len)?;
+    Ok(len)
+}
+
+/// What a batch has in a file that is gone is not acknowledged yet and is written again.
+fn forget_written(batch: &mut Batch) {
+    batch.done -= batch.unsynced;
+    (batch.unsynced, batch.torn) = (0, 0);
+}
+
+/// Whether a line ends where a file of this length does.
+fn ends_with_line(path: &Path, len: u64) -> io::Result<bool> {
+    let mut last = [0];
+    let n = fs::File::open(path)?.read_at(&mut last, len.saturating_sub(1))?;
+    Ok(n == 0 || last == [b'\n'])
 }
 
 /// A file is on the disk when its name is.
@@ -627,6 +775,46 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_others_is_refused_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let rsyslog = "2026-11-22T14:03:56.234567+00:00 web1 sshd[42]: Failed password for root\n";
+        let long = "x".repeat(2 * LONGEST_HEAD);
+        let later = format!("first\n# cloudstore backlog 1 marks=0\n{}", line(1));
+        let other_version = "# cloudstore backlog 2 marks=0\n";
+        let no_number = "# cloudstore backlog 1 marks=\n";
+        for text in [
+            "{\"a\":1}",
+            "{\"a\":1}\n",
+            "\n",
+            "# clouds\n",
+            "# other",
+            rsyslog,
+            &rsyslog[..40],
+            &long,
+            &later,
+            other_version,
+            no_number,
+            "# cloudstore backlog 1 marks=x",
+            "\0\0\0",
+        ] {
+            fs::write(&path, text).unwrap();
+            let mut seen = Seen::new(1);
+            let refused = LogFile::open(&path, options(None), false, &mut seen).err().unwrap().to_string();
+            assert!(refused.contains("a.log") && refused.contains("move this one away"), "{refused}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        let head = "# cloudstore backlog 1 marks=10";
+        let ours = (0..=head.len()).map(|end| head[..end].to_owned());
+        let bare = "2026-11-22T14:03:57.000000Z 192.0.2.1 - - INFO  x";
+        let records = [line(1), format!("{}{long}", line(1)), bare.to_owned(), format!("{bare}{long}\n")];
+        for text in ours.chain(records).chain([format!("{head}\n")]) {
+            fs::write(&path, &text).unwrap();
+            start(&path, None);
+        }
+    }
+
+    #[test]
     fn a_torn_line_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
@@ -660,41 +848,133 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_made_anew_knows_all_before_its_first_record() {
+    fn a_file_that_is_gone_is_noticed_within_a_second() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("logs/a.log"), folder.path().join("moved"));
+        let (mut file, mut seen, _) = start(&path, None);
+        let mut batch = Batch::default();
+        let begin = Instant::now();
+        let mut sequence = 0;
+        let mut write = |millis: u64| {
+            sequence += 1;
+            add(&mut batch, &mut seen, sequence);
+            let change = file.look(&mut batch, &mut seen, begin + Duration::from_millis(millis)).unwrap();
+            file.write(&mut batch, &mut seen).unwrap();
+            change
+        };
+        assert_eq!(write(0), None);
+        fs::rename(&path, &moved).unwrap();
+        // No look yet.
+        assert_eq!(write(999), None);
+        assert!(!path.exists());
+        assert_eq!(write(1000), Some(Change::Moved));
+        assert!(fs::read_to_string(&moved).unwrap().ends_with(&(line(1) + &line(2))));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&format!("# cloudstore backlog 1 marks=1\n# mark {} ", mark(2))), "{text}");
+        assert!(text.ends_with(&line(3)));
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        assert_eq!(write(2000), Some(Change::Moved));
+        // Another file in its place, of ours, and one that is longer than the open one.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, line(1).repeat(100)).unwrap();
+        assert_eq!(write(3000), Some(Change::Moved));
+        assert_eq!(write(4000), None);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&line(1).repeat(100)) && text.ends_with(&(line(5) + &line(6))), "{text}");
+        assert!(text.contains(&format!("# cloudstore backlog 1 marks=1\n# mark {} ", mark(4))), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_written_while_the_path_cannot_be_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
         let (mut file, mut seen, _) = start(&path, None);
         let mut batch = Batch::default();
         add(&mut batch, &mut seen, 1);
-        file.write(&mut batch, &mut seen).unwrap();
-        fs::rename(&path, folder.path().join("moved")).unwrap();
-        file.reopen(&mut batch, &mut seen).unwrap();
-        drop(file);
-        assert_eq!(high(&start(&path, None).1), 1);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "of others").unwrap();
+        let now = Instant::now();
+        for _ in 0..2 {
+            let refused = file.look(&mut batch, &mut seen, now).unwrap_err().to_string();
+            assert!(refused.contains("move this one away"), "{refused}");
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "of others");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(file.look(&mut batch, &mut seen, now).unwrap(), Some(Change::Moved));
     }
 
     #[test]
-    fn an_old_file_goes_when_the_new_one_knows_what_it_knew() {
+    fn an_emptied_file_gets_the_marks_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
-        let older = folder.path().join("a-20261122-000001.log");
-        fs::write(&older, line(1)).unwrap();
-        let mut seen = Seen::new(100);
-        let none_kept = RollingOptions { keep: Some(0), ..options(Some(1)) };
-        let (mut file, _) = LogFile::open(&path, none_kept, false, &mut seen).unwrap();
-        assert!(file.janitor.is_none() && older.exists());
-        let mut batch = Batch::default();
-        add(&mut batch, &mut seen, 2);
-        file.write(&mut batch, &mut seen).unwrap();
-        while older.exists() {
-            std::thread::yield_now();
+        let begin = Instant::now();
+        for kept in [0, 31, 31 + line(1).len() as u64 + 50] {
+            let _ = fs::remove_file(&path);
+            let (mut file, mut seen, _) = start(&path, None);
+            let mut batch = Batch::default();
+            (1..=3).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+            file.look(&mut batch, &mut seen, begin).unwrap();
+            file.write(&mut batch, &mut seen).unwrap();
+            let before = fs::read_to_string(&path).unwrap();
+            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(kept).unwrap();
+            // Written before the look, and more than what is missing.
+            (4..=9).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+            file.look(&mut batch, &mut seen, begin + Duration::from_millis(999)).unwrap();
+            file.write(&mut batch, &mut seen).unwrap();
+            let now = begin + Duration::from_secs(1);
+            assert_eq!(file.look(&mut batch, &mut seen, now).unwrap(), Some(Change::Shrunk));
+            assert_eq!(file.look(&mut batch, &mut seen, now + Duration::from_secs(1)).unwrap(), None);
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with(&before[..kept as usize]) && text.contains(&line(9)), "{text}");
+            assert!(
+                text.contains(&format!("\n# cloudstore backlog 1 marks=1\n# mark {} ", mark(9))),
+                "{text}"
+            );
+            drop(file);
+            let (_, seen, found) = start(&path, None);
+            assert_eq!((high(&seen), found), (9, Found::default()));
         }
-        // The new file cannot be made.
-        file.opener = Box::new(|_| Err(ErrorKind::StorageFull.into()));
-        add(&mut batch, &mut seen, 3);
-        file.write(&mut batch, &mut seen).unwrap_err();
-        drop(file);
-        assert_eq!(high(&start(&path, None).1), 2);
+    }
+
+    #[test]
+    fn a_cut_within_a_line_joins_nothing_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let (mut file, mut seen, _) = start(&path, None);
+        let mut batch = Batch::default();
+        (1..=3).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+        file.write(&mut batch, &mut seen).unwrap();
+        let len = fs::metadata(&path).unwrap().len();
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(len - 2).unwrap();
+        file.look(&mut batch, &mut seen, Instant::now()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let torn = line(3);
+        let torn = &torn[..torn.len() - 2];
+        assert!(text.contains(&format!("{torn}\n# cloudstore backlog 1 marks=1\n")), "{text}");
+    }
+
+    #[test]
+    fn what_a_failed_write_left_in_a_file_that_is_gone_is_written_again() {
+        for (sync, empty) in [(false, false), (true, false), (false, true), (true, true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.log");
+            let moods = Rc::new(RefCell::new(VecDeque::new()));
+            let (mut file, mut seen) = start_moody(&path, sync, &moods);
+            let mut batch = Batch::default();
+            (1..=2).for_each(|sequence| add(&mut batch, &mut seen, sequence));
+            // The checkpoint, a line and a half; then what is half is cut off.
+            moods.borrow_mut().extend([Mood::Good, Mood::Short(line(1).len() + 5), Mood::Fail]);
+            file.write(&mut batch, &mut seen).unwrap_err();
+            assert!(fs::read_to_string(&path).unwrap().ends_with(&line(1)));
+            match empty {
+                true => fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap(),
+                false => fs::remove_file(&path).unwrap(),
+            }
+            file.look(&mut batch, &mut seen, Instant::now()).unwrap().unwrap();
+            file.write(&mut batch, &mut seen).unwrap();
+            let expected = format!("# cloudstore backlog 1 marks=0\n{}{}", line(1), line(2));
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        }
     }
 
     #[test]
@@ -744,14 +1024,11 @@ mod tests {
                 _ => Ok(()),
             }
         }
-        fn len(&self) -> io::Result<u64> {
-            Disk::len(&self.file)
+        fn metadata(&self) -> io::Result<fs::Metadata> {
+            Disk::metadata(&self.file)
         }
         fn set_len(&mut self, len: u64) -> io::Result<()> {
             Disk::set_len(&mut self.file, len)
-        }
-        fn is_at(&self, path: &Path) -> bool {
-            self.file.is_at(path)
         }
     }
 
@@ -790,7 +1067,7 @@ mod tests {
         fn nothing_is_lost_or_doubled_by_a_moody_disk_rolling_and_crashes(
             plan in moods(),
             sync in any::<bool>(),
-            steps in proptest::collection::vec((1u64..5, 0u8..6), 1..20),
+            steps in proptest::collection::vec((1u64..5, 0u8..7), 1..20),
         ) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("a.log");
@@ -798,6 +1075,7 @@ mod tests {
             let (mut file, mut seen) = start_moody(&path, sync, &moods);
             let mut batch = Batch::default();
             let (mut sent, mut acknowledged, mut most_sent) = (0, 0, 0);
+            let mut now = Instant::now();
             for (count, step) in steps {
                 if step == 0 {
                     // A crash: what was not acknowledged is sent again.
@@ -815,10 +1093,16 @@ mod tests {
                 if step == 1 {
                     let _ = file.reopen(&mut batch, &mut seen);
                 }
-                if file.write(&mut batch, &mut seen).is_ok() {
+                if step == 2 && path.exists() {
+                    // Another program moves it away.
+                    fs::rename(&path, file.archive.next()).unwrap();
+                }
+                now += Duration::from_millis(600);
+                if file.look(&mut batch, &mut seen, now).is_ok() && file.write(&mut batch, &mut seen).is_ok() {
                     acknowledged = sent;
                 }
             }
+            while file.look(&mut batch, &mut seen, now + LOOK_PERIOD).is_err() {}
             while file.write(&mut batch, &mut seen).is_err() {}
             (sent + 1..=most_sent).for_each(|sequence| add(&mut batch, &mut seen, sequence));
             while file.write(&mut batch, &mut seen).is_err() {}
@@ -826,5 +1110,43 @@ mod tests {
             drop(file);
             prop_assert_eq!(high(&start(&path, None).1), most_sent);
         }
+    }
+
+    #[test]
+    fn a_file_that_was_made_anew_knows_all_before_its_first_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let (mut file, mut seen, _) = start(&path, None);
+        let mut batch = Batch::default();
+        add(&mut batch, &mut seen, 1);
+        file.write(&mut batch, &mut seen).unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        file.reopen(&mut batch, &mut seen).unwrap();
+        drop(file);
+        assert_eq!(high(&start(&path, None).1), 1);
+    }
+
+    #[test]
+    fn an_old_file_goes_when_the_new_one_knows_what_it_knew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let older = folder.path().join("a-20261122-000001.log");
+        fs::write(&older, line(1)).unwrap();
+        let mut seen = Seen::new(100);
+        let none_kept = RollingOptions { keep: Some(0), ..options(Some(1)) };
+        let (mut file, _) = LogFile::open(&path, none_kept, false, &mut seen).unwrap();
+        assert!(file.janitor.is_none() && older.exists());
+        let mut batch = Batch::default();
+        add(&mut batch, &mut seen, 2);
+        file.write(&mut batch, &mut seen).unwrap();
+        while older.exists() {
+            std::thread::yield_now();
+        }
+        // The new file cannot be made.
+        file.opener = Box::new(|_| Err(ErrorKind::StorageFull.into()));
+        add(&mut batch, &mut seen, 3);
+        file.write(&mut batch, &mut seen).unwrap_err();
+        drop(file);
+        assert_eq!(high(&start(&path, None).1), 2);
     }
 }

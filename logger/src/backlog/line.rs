@@ -5,7 +5,7 @@ use std::str;
 
 use crate::format::{Offset, Stamper, escape_bytes, put_micros};
 use crate::forward::Mark;
-use crate::forward::syslog::Message;
+use crate::forward::syslog::{Message, is_rfc_3339};
 
 /// The most bytes of a column that a sender fills, so that a line's mark is found near its beginning.
 const MAX_COLUMN: usize = 255;
@@ -108,6 +108,13 @@ pub(crate) fn parse_mark(line: &[u8]) -> Option<(Mark, &str)> {
     Some((text(mark)?.parse().ok()?, text(time)?))
 }
 
+/// Whether this is the line of a record, or of one so far that its text begins.
+pub(crate) fn is_record(line: &[u8]) -> bool {
+    let columns: Vec<_> = line.splitn(5, |&byte| byte == b' ').collect();
+    let [time, _host, _app, mark, _text] = columns[..] else { return false };
+    is_rfc_3339(time) && (mark == b"-" || parse_mark(line).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +213,7 @@ mod tests {
             prop_assert!(!line.chars().any(char::is_control));
             let columns: Vec<_> = line.splitn(5, ' ').collect();
             prop_assert!(crate::forward::syslog::is_rfc_3339(columns[0].as_bytes()));
+            prop_assert!(is_record(line.as_bytes()));
             prop_assert_eq!(columns[1], message.host.unwrap_or("unix"));
             prop_assert_eq!(columns[3], message.mark.map_or("-".to_owned(), |mark| mark.to_string()));
             prop_assert_eq!(parse_mark(line.as_bytes()).map(|(mark, _)| mark), message.mark);

@@ -5,6 +5,7 @@ mod connection;
 mod echo;
 mod file;
 pub(crate) mod line;
+mod listen;
 mod seen;
 mod server;
 pub(crate) mod session;

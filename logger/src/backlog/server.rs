@@ -17,6 +17,7 @@ use super::book::{Book, wall_clock};
 use super::connection::Connection;
 use super::echo::Echo;
 use super::file::LogFile;
+use super::listen::{free, listen};
 use super::seen::Seen;
 use crate::error::Error;
 use crate::level::Level;
@@ -38,9 +39,10 @@ const BURST: Duration = Duration::from_secs(10);
 /// How a [`Backlog`] works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Where it listens.
+    /// Where it listens. The path of a Unix socket on which nobody listens, as a killed server leaves it, is taken over.
     pub listen: Address,
-    /// The file that the records go to. It is made if it does not exist, its folder is not.
+    /// The file that the records go to. It is made with its folders if it does not exist; one that is no backlog is
+    /// refused.
     pub file: PathBuf,
     /// When the file is put aside, and what becomes of it. The checkpoint at the beginning of a file does not count for
     /// its size.
@@ -121,6 +123,10 @@ pub struct Counters {
 /// each new file begins with those of all before it (lines that begin with `#`). Of 100 000 streams and more, those not
 /// heard of for the longest time are forgotten.
 ///
+/// **Other programs.** When the file is removed, renamed or emptied, as by logrotate with and without `copytruncate`, the
+/// next record that comes a second or more after the last look notices: it goes to the path, to a new file or the emptied
+/// one, behind all marks. What came before it did is where the file went; [`reopen`](Self::reopen) looks at once.
+///
 /// While the file cannot be written, as on a full disk, nothing is acknowledged and nothing is read; it is tried again
 /// after 100 ms, then less often, at least every 5 s.
 ///
@@ -165,7 +171,8 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Opens the file, learns from it and the old ones what was received before, and listens.
+    /// Takes the address, opens the file, and learns from it and the old ones what was received before. Connections are
+    /// accepted when the loop runs. What is refused leaves nothing behind.
     ///
     /// # Errors
     /// [`Error::Open`] if the file or its folder cannot be used, or another server uses it; [`Error::Loop`] if the
@@ -243,6 +250,23 @@ struct Parts {
 impl Server {
     fn bind(base: &EventBase, mut options: Options) -> Result<Rc<Server>, Error> {
         options.max_record = options.max_record.max(64);
+        // The address first: what is refused leaves no file behind. Connections wait until there is one.
+        let listener = listen(base, &options.listen)?;
+        let built = Server::build(base, options, &listener);
+        if built.is_err() {
+            free(&listener);
+        }
+        built
+    }
+
+    fn build(base: &EventBase, options: Options, listener: &Listener) -> Result<Rc<Server>, Error> {
+        let echo = match options.print {
+            true => Some(
+                Echo::start(io::stdout())
+                    .map_err(|source| Error::Spawn { name: "backlog echo".to_owned(), source })?,
+            ),
+            false => None,
+        };
         let mut seen = Seen::new(MAX_STREAMS);
         let (file, found) = LogFile::open(&options.file, options.rolling.clone(), options.sync, &mut seen)?;
         let path = options.file.display().to_string();
@@ -256,13 +280,6 @@ impl Server {
             let path = path.display().to_string();
             crate::log!(target: TARGET, Level::Warn, file = path; "cannot read an old file for its marks: {reason}");
         }
-        let echo = match options.print {
-            true => Some(
-                Echo::start(io::stdout())
-                    .map_err(|source| Error::Spawn { name: "backlog echo".to_owned(), source })?,
-            ),
-            false => None,
-        };
         let server = Rc::new_cyclic(|me| Server {
             me: me.clone(),
             options,
@@ -279,20 +296,12 @@ impl Server {
         let commit = Event::manual(base, EventFlags::empty(), move |_, _| commits.commit())?;
         let retry = Event::timer(base, move |_, _| retries.retry())?;
         let sweep = Event::interval(base, move |event, _| sweeps.sweep(event.base().now()))?;
-        let bound = Listener::bind(base, &server.options.listen, move |listener, socket, peer| {
-            accepts.accept(listener.base(), socket, &peer);
-        });
-        let listener = match bound {
-            Ok(listener) => listener,
-            Err(error) => {
-                [commit, retry, sweep].iter().for_each(Event::free);
-                return Err(error.into());
-            }
-        };
+        listener.on_accept(move |listener, socket, peer| accepts.accept(listener.base(), socket, &peer));
         listener.on_error(
             |_, error| crate::log!(target: TARGET, Level::Error, "cannot accept a connection: {error}"),
         );
-        let _ = server.parts.set(Parts { listener, commit, retry, sweep });
+        let _ = server.parts.set(Parts { listener: listener.clone(), commit, retry, sweep });
+        listener.enable();
         Ok(server)
     }
 
@@ -451,13 +460,12 @@ impl Server {
 
     /// Whether it worked.
     fn write(&self) -> bool {
-        let outcome = self.book.borrow_mut().write();
+        let Some(parts) = self.parts.get() else { return false };
+        let outcome = self.book.borrow_mut().write(parts.listener.base().now());
         if outcome.is_err() {
             let wait = self.book.borrow().retry_in();
             self.connections.borrow().iter().for_each(|connection| connection.bev.disable(Direction::READ));
-            if let Some(parts) = self.parts.get() {
-                let _ = parts.retry.add(wait);
-            }
+            let _ = parts.retry.add(wait);
             return false;
         }
         let mut waiting = mem::take(&mut *self.waiting.borrow_mut());
@@ -508,17 +516,14 @@ impl Server {
         if self.is_closed.replace(true) {
             return;
         }
-        let address = parts.listener.local_address();
-        parts.listener.free();
-        if let Ok(Address::Path(path)) = address {
-            let _ = std::fs::remove_file(path);
-        }
+        free(&parts.listener);
         let connections = mem::take(&mut *self.connections.borrow_mut());
         let mut book = self.book.borrow_mut();
         for connection in &connections {
             connection.finish(&mut book, wall_clock());
         }
-        let outcome = book.write().and_then(|()| book.flush());
+        book.look_soon();
+        let outcome = book.write(parts.listener.base().now()).and_then(|()| book.flush());
         if let Err(error) = &outcome {
             let records = book.waiting();
             crate::log!(
