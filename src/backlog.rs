@@ -26,7 +26,9 @@ pub(crate) fn run(args: BacklogArgs) -> Result<(), Box<dyn Error>> {
     let reopened = backlog.clone();
     let reopen = move |_: &Event, _| match reopened.reopen() {
         Ok(()) => info!(target: "backlog", "the file is opened anew"),
-        Err(error) => error!(target: "backlog", "the old file stays in use: {error}"),
+        Err(error) => {
+            error!(target: "backlog", "{error}; the next record tries again, and is not acknowledged before that works")
+        }
     };
     Event::signal(&base, SIGHUP, reopen)?.add(None)?;
     // A closed stdout is no reason to receive nothing.

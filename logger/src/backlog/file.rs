@@ -269,7 +269,7 @@ impl LogFile {
     }
 
     /// Opens the path anew, after another program has moved the file away. If it is the same file still, nothing
-    /// happens; if it cannot be opened, the old one stays in use.
+    /// happens; if it cannot be opened, the old one stays open.
     pub(crate) fn reopen(&mut self, batch: &mut Batch, seen: &mut Seen) -> io::Result<()> {
         let is_same = |data: fs::Metadata| place(&data) == self.place;
         if self.open.is_some() && fs::metadata(&self.path).is_ok_and(is_same) {

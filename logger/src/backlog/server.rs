@@ -175,8 +175,9 @@ impl Backlog {
     /// accepted when the loop runs. What is refused leaves nothing behind.
     ///
     /// # Errors
-    /// [`Error::Open`] if the file or its folder cannot be used, or another server uses it; [`Error::Loop`] if the
-    /// address is taken or the base is gone; [`Error::Spawn`] if there is no thread for the console.
+    /// [`Error::Open`] if the file or its folder cannot be used, it is no backlog, or another server uses it;
+    /// [`Error::Loop`] if the address is taken or the base is gone; [`Error::Spawn`] if there is no thread for the
+    /// console.
     pub fn bind(base: &EventBase, options: Options) -> Result<Backlog, Error> {
         Ok(Backlog { server: Server::bind(base, options)? })
     }
@@ -201,7 +202,7 @@ impl Backlog {
     /// Opens the file anew, after another program has moved it away: for `SIGHUP`. The new file begins with all marks.
     ///
     /// # Errors
-    /// [`Error::Open`]; the old file stays in use then.
+    /// [`Error::Open`]. The next record tries again, and is not acknowledged before that works.
     pub fn reopen(&self) -> Result<(), Error> {
         let path = self.server.options.file.clone();
         self.server.book.borrow_mut().reopen().map_err(|source| Error::Open { path, source })
