@@ -1,6 +1,7 @@
 //! The server that receives records and keeps them in a file: see [`Backlog`].
 
 mod book;
+mod checkpoint;
 mod connection;
 mod echo;
 mod file;
