@@ -148,9 +148,10 @@ fn pool_stops_while_connecting() {
     // A queue of 31 holds 32.
     let (_socket, address) = crowded(31);
     let pool = builder(address.into(), folder.path()).clients(64).start().unwrap();
-    until("64 connections, half of them connecting", || {
-        connections_in_state(address.port(), ESTABLISHED) == 32
-            && connections_in_state(address.port(), SYN_SENT) == 32
+    // Of those that come at once, a few more may be taken.
+    until("64 connections, about half of them connecting", || {
+        let connecting = connections_in_state(address.port(), SYN_SENT);
+        connecting >= 16 && connections_in_state(address.port(), ESTABLISHED) == 64 - connecting
     });
     let start = Instant::now();
     drop(pool);
