@@ -135,6 +135,7 @@ mod error;
 pub mod evbuffer;
 mod event;
 mod flags;
+pub mod http;
 mod io_map;
 mod listener;
 mod notify;
