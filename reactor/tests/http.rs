@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::evbuffer::FileSegment;
-use reactor::http::{Body, BodyError, BodyEvent, ReplyStream, Request};
+use reactor::http::{Body, BodyError, BodyEvent, BodyStream, Request};
 use reactor::{EventBase, Outcome, SteppedClock};
 use web::*;
 
@@ -494,7 +494,7 @@ fn a_stream_is_produced_as_the_client_takes_it() {
     let w = world();
     let most = Rc::new(Cell::new(0));
     let peak = most.clone();
-    let produce = move |stream: &ReplyStream, left: &mut usize| {
+    let produce = move |stream: &BodyStream, left: &mut usize| {
         let n = (*left).min(100_000);
         let start = SIZE - *left;
         let piece: Vec<u8> = (start..start + n).map(|i| (i % 251) as u8).collect();

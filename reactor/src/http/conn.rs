@@ -14,7 +14,7 @@ use super::request::Request;
 use super::route::Found;
 use super::server::Server;
 use super::status::Status;
-use super::stream::{ReplyStream, StreamFraming};
+use super::stream::{BodyStream, Outlet, StreamFraming};
 use crate::address::Address;
 use crate::base::EventBase;
 use crate::bufferevent::{BevEvent, BevOptions, Bufferevent, Direction, TriggerOptions};
@@ -51,8 +51,8 @@ pub(super) struct Conn {
     decoder: Cell<Decoder>,
     exchange: Cell<Exchange>,
     reader: RefCell<Option<Rc<Reader>>>,
-    stream: RefCell<Option<ReplyStream>>,
-    on_drained: Slot<dyn FnMut(&ReplyStream)>,
+    stream: RefCell<Option<BodyStream>>,
+    on_drained: Slot<dyn FnMut(&BodyStream)>,
     deadline: RefCell<Option<Event>>,
     is_armed: Cell<bool>,
     is_advancing: Cell<bool>,
@@ -137,10 +137,6 @@ impl Conn {
         &self.peer
     }
 
-    pub(super) fn output(&self) -> &Evbuffer {
-        self.bev.output()
-    }
-
     /// Whether this request is still the one at hand.
     pub(super) fn is_at(&self, serial: u64) -> bool {
         self.phase.get() != Phase::Gone && self.exchange.get().serial == serial
@@ -202,7 +198,7 @@ impl Conn {
     fn timed_out(&self) {
         match self.phase.get() {
             Phase::Idle if self.scan.get().has_begun() => self.refuse(Status::from(408)),
-            Phase::Idle if self.output().is_empty() => self.abort(),
+            Phase::Idle if self.bev.output().is_empty() => self.abort(),
             Phase::Reading => self.fail_body(BodyError::TimedOut),
             Phase::Discarding => self.leave(),
             // The client waits, not the server.
@@ -274,14 +270,14 @@ impl Conn {
     fn next_request(&self) -> bool {
         let input = self.bev.input();
         if input.is_empty() {
-            if self.is_half_closed.get() && self.output().is_empty() {
+            if self.is_half_closed.get() && self.bev.output().is_empty() {
                 self.abort();
             } else if self.is_half_closed.get() || self.server.is_stopping() {
                 self.leave();
             }
             return false;
         }
-        if self.output().len() > MOST_UNSENT {
+        if self.bev.output().len() > MOST_UNSENT {
             return false;
         }
         let mut scratch = self.server.take_scratch();
@@ -670,7 +666,7 @@ impl Conn {
         if has_body && matches!(content, Content::Copied) {
             scratch.out.extend_from_slice(&scratch.body);
         }
-        let output = self.output();
+        let output = self.bev.output();
         let mut queued = output.append(&scratch.out);
         if has_body {
             queued = queued.and_then(|()| match &content {
@@ -692,16 +688,19 @@ impl Conn {
         scratch: &mut Scratch,
         plan: Plan,
         closes: bool,
-    ) -> ReplyStream {
+    ) -> BodyStream {
         if !self.is_at(serial) || self.phase.get() != Phase::Waiting {
-            return ReplyStream::closed();
+            return BodyStream::closed();
         }
         let framing = self.encode(scratch, plan, closes);
         self.phase.set(Phase::Streaming);
-        if self.output().append(&scratch.out).is_err() {
+        if self.bev.output().append(&scratch.out).is_err() {
             self.abort();
         }
-        ReplyStream::new(self.me.clone(), serial, framing)
+        {
+            let me: Weak<Conn> = self.me.clone();
+            BodyStream::new(me, serial, framing)
+        }
     }
 
     /// Writes the head into the scratch and notes how the exchange ends.
@@ -762,23 +761,6 @@ impl Conn {
         self.advance_later();
     }
 
-    pub(super) fn is_streaming(&self, serial: u64) -> bool {
-        self.phase.get() == Phase::Streaming && self.exchange.get().serial == serial
-    }
-
-    pub(super) fn finish_stream(&self) {
-        // Finished first: what the closure captured is dropped outside of the exchange.
-        self.finish_exchange();
-        self.drop_stream();
-    }
-
-    pub(super) fn set_on_drained(&self, stream: ReplyStream, on_drained: Box<dyn FnMut(&ReplyStream)>) {
-        self.on_drained.set(Some(on_drained));
-        let old = self.stream.replace(Some(stream));
-        drop(old);
-        self.bev.trigger(Direction::WRITE, TriggerOptions::DEFER_CALLBACKS);
-    }
-
     fn drained(&self) {
         let Some(stream) = self.stream.borrow().clone() else { return };
         let mut has_panicked = false;
@@ -794,6 +776,33 @@ impl Conn {
         let stream = self.stream.take();
         self.on_drained.set(None);
         drop(stream);
+    }
+}
+
+impl Outlet for Conn {
+    fn is_streaming(&self, serial: u64) -> bool {
+        self.phase.get() == Phase::Streaming && self.exchange.get().serial == serial
+    }
+
+    fn output(&self) -> Evbuffer {
+        self.bev.output().clone()
+    }
+
+    fn cut(&self) {
+        self.abort();
+    }
+
+    fn finish(&self) {
+        // Finished first: what the closure captured is dropped outside of the exchange.
+        self.finish_exchange();
+        self.drop_stream();
+    }
+
+    fn set_on_drained(&self, stream: BodyStream, on_drained: Box<dyn FnMut(&BodyStream)>) {
+        self.on_drained.set(Some(on_drained));
+        let old = self.stream.replace(Some(stream));
+        drop(old);
+        self.bev.trigger(Direction::WRITE, TriggerOptions::DEFER_CALLBACKS);
     }
 }
 

@@ -10,7 +10,7 @@ use super::parse::Head;
 use super::request::Request;
 use super::server::DATE_LEN;
 use super::status::Status;
-use super::stream::ReplyStream;
+use super::stream::BodyStream;
 use crate::evbuffer::{Evbuffer, FileSegment};
 
 /// The memory of one exchange, used again for others.
@@ -168,20 +168,20 @@ impl Reply {
 
     /// Sends the head, and lets the body follow in chunks; for HTTP/1.0, until the connection closes.
     #[doc(alias = "evhttp_send_reply_start")]
-    pub fn stream(self) -> ReplyStream {
+    pub fn stream(self) -> BodyStream {
         self.start(Length::Chunked)
     }
 
     /// Sends the head, and lets a body of exactly `length` bytes follow.
-    pub fn stream_sized(self, length: u64) -> ReplyStream {
+    pub fn stream_sized(self, length: u64) -> BodyStream {
         self.start(Length::Known(length))
     }
 
-    fn start(mut self, length: Length) -> ReplyStream {
+    fn start(mut self, length: Length) -> BodyStream {
         self.repair();
         let conn = Rc::clone(&self.request.conn);
         let serial = self.request.serial();
-        let Some(mut scratch) = self.request.take_scratch() else { return ReplyStream::closed() };
+        let Some(mut scratch) = self.request.take_scratch() else { return BodyStream::closed() };
         let plan = Plan { status: self.status, length, has_date: self.has_date };
         let stream = conn.send_head(serial, &mut scratch, plan, self.closes);
         conn.recycle(scratch);
