@@ -69,6 +69,7 @@ pub(super) struct Server {
     listeners: RefCell<Vec<Listener>>,
     conns: RefCell<Slab<Weak<Conn>>>,
     /// Memory of requests that are over, for those to come.
+    #[allow(clippy::vec_box, reason = "what requests hold and hand on is the box")]
     spare: RefCell<Vec<Box<Scratch>>>,
     date: Cell<(u64, [u8; DATE_LEN])>,
     is_stopping: Cell<bool>,
