@@ -87,6 +87,12 @@ fn pipelined_requests_are_answered_in_order_however_they_are_cut() {
 #[test]
 fn malformed_requests_are_refused_and_the_connection_closed() {
     let w = echo();
+    let (told, hears) = shared::<Vec<u16>>();
+    w.http.on_refusal(move |peer, status| {
+        assert!(peer.to_string().starts_with("127.0.0.1:"));
+        hears.borrow_mut().push(status.code());
+    });
+    let refusals = RefCell::new(Vec::new());
     let host = "Host: h\r\n";
     for (request, status) in [
         (
@@ -123,6 +129,7 @@ fn malformed_requests_are_refused_and_the_connection_closed() {
         ),
         ("\x16\x03\x01\x02\n".to_owned(), 400),
     ] {
+        refusals.borrow_mut().push(status);
         let words = w.last_words(format!("{request}GET /smuggled HTTP/1.1\r\n{host}\r\n").as_bytes());
         assert!(words.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {words}");
         assert!(
@@ -132,6 +139,7 @@ fn malformed_requests_are_refused_and_the_connection_closed() {
         assert!(!words.contains("smuggled"), "{request:?}");
         assert_eq!(words.matches("HTTP/1.1 ").count(), 1, "{request:?}: {words}");
     }
+    assert_eq!(*told.borrow(), *refusals.borrow());
 }
 
 #[test]
@@ -153,6 +161,8 @@ fn paths_and_methods_choose_the_handler() {
     assert_eq!(ask("BREW /nowhere").status, 501);
     w.http.fallback(say("anything"));
     assert_eq!(ask("OPTIONS *").text(), "anything");
+    let tunnel = ask("CONNECT other:443");
+    assert_eq!((tunnel.status, tunnel.header("connection")), (501, Some("close")));
     w.http.route_for("GET", "/a", say("replaced"));
     assert_eq!(ask("GET /a").text(), "replaced");
 }

@@ -413,3 +413,23 @@ fn a_body_does_not_wait_for_ever() {
     assert_eq!(out.0.take().ends, ["end"]);
     assert_eq!(clock.elapsed(), Duration::from_secs(1));
 }
+
+#[test]
+fn nothing_is_left_when_the_base_goes() {
+    let w = world();
+    let (held, kept) = shared::<Vec<reactor::http::Request>>();
+    w.http.route("/never", move |req| held.borrow_mut().push(req));
+    let alive = Rc::new(());
+    let conn = client_of(&w);
+    let captured = (alive.clone(), conn.clone());
+    let stream = conn.request("PUT", "/never").stream(move |_, _| _ = &captured).unwrap();
+    let captured = (alive.clone(), stream.clone());
+    stream.on_drained(move |_| _ = &captured);
+    w.until(|| !kept.borrow().is_empty());
+    drop(w);
+    kept.take();
+    assert!(stream.write(b"x").is_err());
+    conn.close();
+    drop((conn, stream));
+    assert_eq!(Rc::strong_count(&alive), 1);
+}

@@ -235,7 +235,7 @@ mod tests {
             (Framing::Chunked, b"2\r\nbo\r\n002\r\ndy\r\n000\r\n\r\n", b"body", Some(23)),
             (Framing::Chunked, b"A\r\n0123456789\r\n0\r\n\r\n", b"0123456789", Some(20)),
             (Framing::Chunked, b"1;a=b;c=\"d e\"\r\nx\r\n0 ;q\r\n\r\n", b"x", Some(26)),
-            (Framing::Chunked, b"0\r\nTrailer: x y\r\nOther:\r\n\r\nnext", b"", Some(29)),
+            (Framing::Chunked, b"0\r\nTrailer: x y\r\nOther:\r\n\r\nnext", b"", Some(27)),
             (Framing::Chunked, b"4\r\nbod", b"bod", None),
         ] {
             assert_eq!(everywhere(framing, bytes), Ok((body.to_vec(), used)), "{}", bytes.escape_ascii());

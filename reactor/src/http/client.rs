@@ -627,18 +627,17 @@ impl Client {
         let limits = HeadLimits { target: MAX_HEAD, head: MAX_HEAD };
         let mut head = ResponseHead::default();
         let mut exchange = self.exchange.get();
-        let end = {
-            let Some(bytes) = input.pull_up(input.len().min(MAX_HEAD + 1))? else {
-                return closed_or_wait(&exchange);
-            };
-            match scan.advance(&bytes, &limits)? {
-                Some(range) => {
-                    head.parse(&bytes[range.clone()], exchange.is_head)?;
-                    Some(range.end)
-                }
-                None => None,
+        let most = input.len().min(MAX_HEAD + 1);
+        let mut end = None;
+        // A body behind the head is not moved for it: first what is in one piece.
+        for n in [input.contiguous_len().min(most), most] {
+            let Some(bytes) = input.pull_up(n)? else { continue };
+            if let Some(range) = scan.advance(&bytes, &limits)? {
+                head.parse(&bytes[range.clone()], exchange.is_head)?;
+                end = Some(range.end);
+                break;
             }
-        };
+        }
         self.scan.set(scan);
         let Some(end) = end else { return closed_or_wait(&exchange) };
         input.drain(end)?;
@@ -795,7 +794,8 @@ fn closed_or_wait(exchange: &Exchange) -> std::result::Result<bool, ClientError>
 impl Outlet for Client {
     fn is_streaming(&self, serial: u64) -> bool {
         let exchange = self.exchange.get();
-        self.phase.get() != Phase::Idle && exchange.is_streaming && exchange.serial == serial
+        let is_at = self.phase.get() != Phase::Idle && exchange.serial == serial;
+        is_at && exchange.is_streaming && self.bev().is_some()
     }
 
     fn output(&self) -> Evbuffer {

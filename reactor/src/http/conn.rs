@@ -97,6 +97,7 @@ impl Conn {
         if is_full || server.is_stopping() {
             refuse(server, &bev, Status::from(503));
             bev.free_when_sent();
+            server.refused(&peer, Status::from(503));
             return Ok(());
         }
         let conn = Rc::new_cyclic(|me: &Weak<Conn>| Conn {
@@ -139,7 +140,8 @@ impl Conn {
 
     /// Whether this request is still the one at hand.
     pub(super) fn is_at(&self, serial: u64) -> bool {
-        self.phase.get() != Phase::Gone && self.exchange.get().serial == serial
+        let is_open = self.phase.get() != Phase::Gone && !self.bev.is_freed();
+        is_open && self.exchange.get().serial == serial
     }
 
     pub(super) fn body_rest(&self, serial: u64) -> Option<u64> {
@@ -312,13 +314,21 @@ impl Conn {
         let limits = self.server.limits();
         let input = self.bev.input();
         let most = input.len().min(limits.max_header_bytes.saturating_add(EMPTY_LINES));
-        let Ok(Some(bytes)) = input.pull_up(most) else { return Ok(None) };
-        let mut scan = self.scan.get();
-        let outcome = scan.advance(&bytes, &limits.head());
-        self.scan.set(scan);
-        let Some(range) = outcome? else { return Ok(None) };
-        scratch.head.parse(&bytes[range.clone()])?;
-        Ok(Some(range.end))
+        // Many pipelined requests are not moved together for each of them: first what is in one piece.
+        for n in [input.contiguous_len().min(most), most] {
+            let Ok(Some(bytes)) = input.pull_up(n) else { continue };
+            let mut scan = self.scan.get();
+            let outcome = scan.advance(&bytes, &limits.head());
+            self.scan.set(scan);
+            if let Some(range) = outcome? {
+                scratch.head.parse(&bytes[range.clone()])?;
+                return Ok(Some(range.end));
+            }
+            if n == most {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     fn dispatch(&self, scratch: Box<Scratch>) {
@@ -341,6 +351,8 @@ impl Conn {
         let is_unknown = !is_known_method(head.method());
         let request = Request::new(me, scratch, serial, limits.max_body_bytes);
         match found {
+            // What follows would be no HTTP.
+            _ if request.method() == "CONNECT" => request.reply(501).close().send(),
             _ if is_too_long => request.reply(413).send(),
             Found::Nothing => request.reply(if is_unknown { 501 } else { 404 }).send(),
             Found::OtherMethods(_) if is_unknown => request.reply(501).send(),
@@ -360,6 +372,7 @@ impl Conn {
         if self.phase.get() != Phase::Gone {
             refuse(&self.server, &self.bev, status);
             self.leave();
+            self.server.refused(&self.peer, status);
         }
     }
 }
@@ -781,7 +794,7 @@ impl Conn {
 
 impl Outlet for Conn {
     fn is_streaming(&self, serial: u64) -> bool {
-        self.phase.get() == Phase::Streaming && self.exchange.get().serial == serial
+        self.phase.get() == Phase::Streaming && self.is_at(serial)
     }
 
     fn output(&self) -> Evbuffer {

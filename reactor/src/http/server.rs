@@ -14,6 +14,7 @@ use super::limits::Limits;
 use super::reply::Scratch;
 use super::request::Request;
 use super::route::{Found, Routes};
+use super::status::Status;
 use crate::address::Address;
 use crate::base::EventBase;
 use crate::error::Result;
@@ -72,8 +73,11 @@ pub(super) struct Server {
     #[allow(clippy::vec_box, reason = "what requests hold and hand on is the box")]
     spare: RefCell<Vec<Box<Scratch>>>,
     date: Cell<(u64, [u8; DATE_LEN])>,
+    on_refusal: Slot<OnRefusal>,
     is_stopping: Cell<bool>,
 }
+
+type OnRefusal = dyn FnMut(&Address, Status);
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 pub(super) const DATE_LEN: usize = 29;
@@ -96,6 +100,7 @@ impl Http {
             conns: RefCell::default(),
             spare: RefCell::default(),
             date: Cell::new((u64::MAX, [0; DATE_LEN])),
+            on_refusal: Slot::empty(),
             is_stopping: Cell::new(false),
         };
         Ok(Http { server: Rc::new(server) })
@@ -167,6 +172,13 @@ impl Http {
         drop(old);
     }
 
+    /// Sets what is told of what no handler hears: a client that was refused with this status because of a malformed
+    /// request or body, a limit, a time-out, or one connection too many. 404, 405 and the like are ordinary answers.
+    #[doc(alias = "evhttp_set_errorcb")]
+    pub fn on_refusal(&self, on_refusal: impl FnMut(&Address, Status) + 'static) {
+        self.server.on_refusal.set(Some(Box::new(on_refusal)));
+    }
+
     fn set_route(&self, method: Option<&str>, pattern: &str, handler: impl FnMut(Request) + 'static) {
         let handler = Rc::new(Slot::new(Box::new(handler) as Box<dyn FnMut(Request)>));
         // What the old one captured is dropped after the borrow.
@@ -227,6 +239,7 @@ impl Http {
         }
         let routes = self.server.routes.take();
         drop(routes);
+        self.server.on_refusal.set(None);
     }
 
     fn stop_listening(&self) {
@@ -282,6 +295,11 @@ impl Server {
 
     pub(super) fn find(&self, method: &str, path: &str) -> Found {
         self.routes.borrow().find(method, path)
+    }
+
+    /// Tells of a refusal; it is user code.
+    pub(super) fn refused(&self, peer: &Address, status: Status) {
+        let _ = self.on_refusal.call(|on_refusal| on_refusal(peer, status));
     }
 
     pub(super) fn take_scratch(&self) -> Box<Scratch> {
