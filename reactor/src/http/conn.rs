@@ -764,14 +764,14 @@ impl Conn {
             self.phase.set(Phase::Discarding);
             self.begin_body();
         }
-        if self.is_advancing.get() {
-            return;
-        }
-        // It took its time: the next request gets all of it.
-        if self.phase.get() == Phase::Idle {
+        let is_late = !self.is_advancing.get();
+        // A late reply leaves the next request all of its time.
+        if self.phase.get() == Phase::Idle && (is_late || self.is_in_body.get()) {
             self.end_body();
         }
-        self.advance_later();
+        if is_late {
+            self.advance_later();
+        }
     }
 
     fn drained(&self) {

@@ -463,6 +463,7 @@ fn place(whole: &[u8], part: &[u8]) -> Range<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const LIMITS: HeadLimits = HeadLimits { target: 100, head: 400 };
 
@@ -686,5 +687,34 @@ mod tests {
         ] {
             assert!(response(head.as_bytes(), false).is_err(), "{head:?}");
         }
+    }
+
+    proptest! {
+        /// Whatever comes, however it is cut, the outcome is one, and what is accepted is what its bytes say.
+        #[test]
+        fn anything_is_judged_alike_however_it_is_cut(
+            words in proptest::collection::vec(proptest::sample::select(&[
+                "GET ", "/", "/a?b", "*", " HTTP/1.1", " HTTP/1.0", "\r\n", "\r\n", "\r\n", "\n", "\r", "\0", " ", ":", "\t",
+                "Host: h\r\n", "Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n", "X: y\r\n", "\u{e4}", "a",
+            ][..]), 0..12),
+        ) {
+            let text = words.concat();
+            if let Ok(Some((head, end))) = parsed(text.as_bytes()) {
+                let lines = &text[..end];
+                prop_assert!(lines.ends_with("\r\n\r\n") && !lines.contains('\0'));
+                prop_assert_eq!(lines.matches('\n').count(), lines.matches("\r\n").count());
+                prop_assert_eq!(lines.matches('\r').count(), lines.matches("\r\n").count());
+                prop_assert!(!(lines.contains("Content-Length") && lines.contains("Transfer-Encoding")));
+                prop_assert!(head.headers.iter().all(|(name, value)| is_token(name) && is_value(value)));
+            }
+        }
+    }
+
+    fn is_token(name: &str) -> bool {
+        crate::http::headers::is_token(name.as_bytes())
+    }
+
+    fn is_value(value: &[u8]) -> bool {
+        crate::http::headers::is_value(value)
     }
 }

@@ -29,7 +29,8 @@ use crate::slot::Slot;
 /// The server follows RFC 9112 strictly: what is malformed or could be understood in two ways is answered 400 and the
 /// connection closed.
 ///
-/// `Http` is a handle, cheap to clone. The server lives until [`free`](Self::free) or the end of its base.
+/// `Http` is a handle, cheap to clone. The server lives until [`free`](Self::free) or the end of its base. A handler that
+/// captures a handle of its own server is dropped by `free`.
 ///
 /// ```
 /// use reactor::EventBase;
@@ -38,9 +39,11 @@ use crate::slot::Slot;
 ///
 /// let base = EventBase::new()?;
 /// let http = Http::bind(&base, &"127.0.0.1:0".parse()?)?;
-/// http.route("/hello", |req| {
+/// # let ender = http.clone();
+/// http.route("/hello", move |req| {
 ///     let name = req.query().unwrap_or("you").to_owned();
 ///     req.reply(200).body(format!("hello {name}\n")).send();
+/// #   ender.shutdown();
 /// });
 /// let address = http.local_address()?.to_string();
 /// let client = std::thread::spawn(move || -> std::io::Result<String> {
@@ -50,8 +53,6 @@ use crate::slot::Slot;
 ///     stream.read_to_string(&mut reply)?;
 ///     Ok(reply)
 /// });
-/// # let ender = http.clone();
-/// # base.once(Some(std::time::Duration::from_millis(200)), move |_| ender.shutdown())?;
 /// base.dispatch()?;
 /// assert!(client.join().unwrap()?.ends_with("\r\n\r\nhello world\n"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
