@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::evbuffer::FileSegment;
-use reactor::http::{Body, BodyError, BodyEvent, BodyStream, Request};
+use reactor::http::{Body, BodyError, BodyEvent, BodyStream, Limits, Request};
 use reactor::{EventBase, Outcome, SteppedClock};
 use web::*;
 
@@ -709,14 +709,21 @@ fn a_client_that_takes_nothing_is_dropped() {
 #[test]
 fn one_connection_too_many_is_told() {
     let w = echo();
-    w.limit(|limits| limits.max_connections = 2);
-    let clients = [w.client(), w.client()];
-    clients.iter().for_each(|client| _ = client.ask(&w, GET));
-    let words = String::from_utf8(w.client().rest(&w)).unwrap();
-    assert!(words.starts_with("HTTP/1.1 503 ") && words.contains("Connection: close"), "{words}");
-    drop(clients);
-    w.until(|| w.http.connections() == 0);
-    assert_eq!(w.ask(GET).status, 200);
+    for change in [
+        |limits: &mut Limits| limits.max_connections = 2,
+        |limits: &mut Limits| limits.max_connections_per_address = 2,
+    ] {
+        w.http.set_limits(Limits::default());
+        w.limit(change);
+        let clients = [w.client(), w.client()];
+        clients.iter().for_each(|client| _ = client.ask(&w, GET));
+        let words = String::from_utf8(w.client().rest(&w)).unwrap();
+        assert!(words.starts_with("HTTP/1.1 503 ") && words.contains("Connection: close"), "{words}");
+        drop(clients);
+        w.until(|| w.http.connections() == 0);
+        assert_eq!(w.ask(GET).status, 200);
+        w.until(|| w.http.connections() == 0);
+    }
 }
 
 /// A client that asks much and reads nothing does not fill memory.
@@ -811,4 +818,159 @@ fn nothing_is_left_when_the_base_goes() {
     assert!(bodies.iter().all(|body| body.take_request().is_none()));
     drop(bodies);
     assert_eq!(Rc::strong_count(&alive), 1);
+}
+
+/// What a body is known by.
+fn digest(bytes: &[u8]) -> String {
+    let sum = bytes.iter().fold(0u64, |sum, &b| sum.wrapping_mul(31).wrapping_add(u64::from(b)));
+    format!("{} {sum:x}", bytes.len())
+}
+
+/// Handlers of every temper: at once and late, with the body whole, in pieces with pauses, or not read at all.
+fn tempers(w: &World) {
+    w.http.route("/ignore", |req| req.reply(200).body("ignored").send());
+    w.http.route("/ignore-late", |req| {
+        let base = req.base().handle();
+        base.once(None, move |_| req.reply(200).body("ignored").send()).unwrap();
+    });
+    w.http.route("/collect", |req| {
+        req.collect_body(u64::MAX, |req, body| {
+            let digest = digest(&body.pull_up(usize::MAX).unwrap().map_or(Vec::new(), |all| all.to_vec()));
+            req.reply(200).body(digest).send();
+        });
+    });
+    w.http.route("/late", |req| {
+        let base = req.base().handle();
+        base.once(None, move |_| {
+            req.collect_body(u64::MAX, |req, body| {
+                let digest =
+                    digest(&body.pull_up(usize::MAX).unwrap().map_or(Vec::new(), |all| all.to_vec()));
+                let base = req.base().handle();
+                base.once(None, move |_| req.reply(200).body(digest).send()).unwrap();
+            });
+        })
+        .unwrap();
+    });
+    w.http.route("/pieces", |req| {
+        let (base, mut all) = (req.base().handle(), Vec::new());
+        req.on_body(move |body, event| match event {
+            BodyEvent::Data(data) => {
+                all.extend_from_slice(&data.pull_up(usize::MAX).unwrap().unwrap());
+                data.drain(usize::MAX).unwrap();
+                body.pause();
+                let body = body.clone();
+                base.once(None, move |_| body.resume()).unwrap();
+            }
+            BodyEvent::End(req) => {
+                let (stream, digest) = (req.reply(200).stream(), digest(&all));
+                let mut letters = digest.into_bytes().into_iter();
+                stream.on_drained(move |stream| match letters.next() {
+                    Some(letter) => stream.write(&[letter]).unwrap(),
+                    None => stream.finish(),
+                });
+            }
+            BodyEvent::Failed(error) => panic!("{error}"),
+        });
+    });
+}
+
+/// Any requests, to handlers of every temper, cut anywhere: the replies are right and in order.
+#[test]
+fn any_pipeline_is_answered_right() {
+    let mut seed = 1u64;
+    let mut below = move |n: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % n
+    };
+    let w = world();
+    tempers(&w);
+    const PATHS: [&str; 5] = ["/ignore", "/ignore-late", "/collect", "/late", "/pieces"];
+    for _ in 0..150 {
+        let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+        for _ in 0..=below(8) {
+            let path = PATHS[below(PATHS.len())];
+            let size = [0, 1, 100, 5000, 60_000, 300_000][below(6)];
+            let ignores = path.starts_with("/ignore");
+            let body = pattern(if ignores { size.min(60_000) } else { size });
+            bytes.extend_from_slice(format!("PUT {path} HTTP/1.1\r\nHost: h\r\n").as_bytes());
+            if below(2) == 0 || ignores {
+                bytes.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+                bytes.extend_from_slice(&body);
+            } else {
+                bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+                for chunk in body.chunks(1 + below(100_000)) {
+                    bytes.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
+                    bytes.extend_from_slice(chunk);
+                    bytes.extend_from_slice(b"\r\n");
+                }
+                bytes.extend_from_slice(b"0\r\n\r\n");
+            }
+            expected.push(if ignores { "ignored".to_owned() } else { digest(&body) });
+        }
+        let client = w.client();
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let n = rest.len().min([1, 30, 1000, 70_000, 1_000_000][below(5)]);
+            client.send(&w, &rest[..n]);
+            rest = &rest[n..];
+        }
+        if below(2) == 0 {
+            client.end();
+        }
+        for digest in expected {
+            assert_eq!(client.answer(&w, false).text(), digest);
+        }
+    }
+}
+
+/// A reply to one connection from the handler of another, whose route both have.
+#[test]
+fn connections_answer_each_other() {
+    let w = world();
+    let (held, _) = shared::<Vec<Request>>();
+    w.http.route("/", move |req| {
+        let other = held.borrow_mut().pop();
+        match other {
+            Some(other) => {
+                other.reply(200).body("for you").send();
+                req.reply(200).body("for me").send();
+            }
+            None => held.borrow_mut().push(req),
+        }
+    });
+    let (one, other) = (w.client(), w.client());
+    one.send(&w, GET.repeat(3).as_bytes());
+    w.until(|| w.http.connections() == 2);
+    other.send(&w, GET.repeat(3).as_bytes());
+    let answers: Vec<_> = (0..3).flat_map(|_| [one.answer(&w, false), other.answer(&w, false)]).collect();
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(answers.iter().filter(|answer| answer.text() == "for me").count(), 3);
+}
+
+/// A reader that is paused when its client leaves hears of it when it goes on.
+#[test]
+fn a_client_that_leaves_in_a_pause() {
+    let w = world();
+    let (held, body) = shared::<Option<Body>>();
+    let (lost, errors) = shared::<Vec<BodyError>>();
+    w.http.route("/", move |req| {
+        let (held, lost) = (held.clone(), lost.clone());
+        req.on_body(move |body, event| match event {
+            BodyEvent::Data(data) => {
+                data.drain(usize::MAX).unwrap();
+                body.pause();
+                held.replace(Some(body.clone()));
+            }
+            BodyEvent::End(_) => panic!("whole"),
+            BodyEvent::Failed(error) => lost.borrow_mut().push(error),
+        });
+    });
+    let client = w.client();
+    client.send(&w, b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc");
+    w.until(|| body.borrow().is_some());
+    drop(client);
+    body.take().unwrap().resume();
+    w.until(|| !errors.borrow().is_empty());
+    assert_eq!(*errors.borrow(), [BodyError::Disconnected]);
+    assert_eq!(w.http.connections(), 0);
 }

@@ -103,7 +103,7 @@ impl Conn {
         let conn = Rc::new_cyclic(|me: &Weak<Conn>| Conn {
             me: me.clone(),
             server: server.clone(),
-            key: server.enroll(me.clone()),
+            key: server.enroll(me.clone(), &peer),
             bev: bev.clone(),
             peer,
             phase: Cell::new(Phase::Idle),
@@ -843,7 +843,7 @@ impl Conn {
         }
         // The closures that are dropped now hold this connection.
         let _own = self.me.upgrade();
-        self.server.dismiss(self.key);
+        self.server.dismiss(self.key, &self.peer);
         let reader = self.reader.take();
         let deadline = self.deadline.take();
         if let Some(deadline) = deadline {
@@ -861,7 +861,7 @@ impl Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         if self.phase.get() != Phase::Gone {
-            self.server.dismiss(self.key);
+            self.server.dismiss(self.key, &self.peer);
         }
     }
 }

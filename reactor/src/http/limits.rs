@@ -24,6 +24,9 @@ pub struct Limits {
     pub max_body_bytes: u64,
     /// Connections at a time. One more is answered 503. Default 10 000.
     pub max_connections: usize,
+    /// Connections at a time of one IP address. One more is answered 503. 0, the default, for no such limit: clients may
+    /// share an address, behind a proxy or a translator.
+    pub max_connections_per_address: usize,
     /// From a head's first byte to its last: 408 then. Default 30 s.
     pub head_timeout: Duration,
     /// Without a byte of a body that is being read: 408 then. Default 30 s.
@@ -44,6 +47,7 @@ impl Default for Limits {
             max_header_bytes: 32 * 1024,
             max_body_bytes: u64::MAX,
             max_connections: 10_000,
+            max_connections_per_address: 0,
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             min_body_rate: 256,

@@ -31,6 +31,9 @@
 mod body;
 mod client;
 mod conn;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod incoming;
 mod limits;

@@ -1,8 +1,11 @@
 //! The server: listeners, routes, limits, and what its connections share.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io::Write;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::time::SystemTime;
@@ -70,6 +73,8 @@ pub(super) struct Server {
     limits: RefCell<Rc<Limits>>,
     listeners: RefCell<Vec<Listener>>,
     conns: RefCell<Slab<Weak<Conn>>>,
+    /// How many of them an IP address has.
+    by_address: RefCell<HashMap<IpAddr, usize>>,
     /// Memory of requests that are over, for those to come.
     #[allow(clippy::vec_box, reason = "what requests hold and hand on is the box")]
     spare: RefCell<Vec<Box<Scratch>>>,
@@ -99,6 +104,7 @@ impl Http {
             limits: RefCell::default(),
             listeners: RefCell::default(),
             conns: RefCell::default(),
+            by_address: RefCell::default(),
             spare: RefCell::default(),
             date: Cell::new((u64::MAX, [0; DATE_LEN])),
             on_refusal: Slot::empty(),
@@ -255,6 +261,14 @@ impl fmt::Debug for Http {
     }
 }
 
+/// The same for an IPv4 address that comes mapped.
+fn ip_of(peer: &Address) -> Option<IpAddr> {
+    match peer {
+        Address::Inet(inet) => Some(inet.ip().to_canonical()),
+        _ => None,
+    }
+}
+
 /// The server lives with its listeners, which live without a handle of either.
 fn accept(server: &Rc<Server>) -> impl FnMut(&Listener, OwnedFd, Address) + use<> {
     let server = server.clone();
@@ -266,7 +280,10 @@ fn accept(server: &Rc<Server>) -> impl FnMut(&Listener, OwnedFd, Address) + use<
 
 impl Server {
     fn serve(self: &Rc<Self>, socket: OwnedFd, peer: Address) -> Result<()> {
-        let is_full = self.conns.borrow().len() >= self.limits.borrow().max_connections;
+        let limits = self.limits();
+        let most_of_one = limits.max_connections_per_address;
+        let is_full = self.conns.borrow().len() >= limits.max_connections
+            || (most_of_one > 0 && self.connections_of(&peer) >= most_of_one);
         Conn::start(self, socket, peer, is_full)
     }
 
@@ -286,12 +303,27 @@ impl Server {
         self.is_stopping.get()
     }
 
-    pub(super) fn enroll(&self, conn: Weak<Conn>) -> usize {
+    pub(super) fn enroll(&self, conn: Weak<Conn>, peer: &Address) -> usize {
+        if let Some(ip) = ip_of(peer) {
+            *self.by_address.borrow_mut().entry(ip).or_insert(0) += 1;
+        }
         self.conns.borrow_mut().insert(conn)
     }
 
-    pub(super) fn dismiss(&self, key: usize) {
+    pub(super) fn dismiss(&self, key: usize, peer: &Address) {
         self.conns.borrow_mut().try_remove(key);
+        if let Some(ip) = ip_of(peer)
+            && let Entry::Occupied(mut count) = self.by_address.borrow_mut().entry(ip)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    fn connections_of(&self, peer: &Address) -> usize {
+        ip_of(peer).and_then(|ip| self.by_address.borrow().get(&ip).copied()).unwrap_or(0)
     }
 
     pub(super) fn find(&self, method: &str, path: &str) -> Found {
