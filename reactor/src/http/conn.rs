@@ -350,20 +350,34 @@ impl Conn {
         let found = self.server.find(head.method(), head.path());
         let is_unknown = !is_known_method(head.method());
         let request = Request::new(me, scratch, serial, limits.max_body_bytes);
-        match found {
+        let refusal = match &found {
             // What follows would be no HTTP.
-            _ if request.method() == "CONNECT" => request.reply(501).close().send(),
-            _ if is_too_long => request.reply(413).send(),
-            Found::Nothing => request.reply(if is_unknown { 501 } else { 404 }).send(),
-            Found::OtherMethods(_) if is_unknown => request.reply(501).send(),
-            Found::OtherMethods(allow) => request.reply(405).header("Allow", allow).send(),
-            Found::Handler(handler) => {
-                // Whether it is busy cannot be: handlers run from the loop alone. The request answers for itself then.
-                let _ = handler.call(|handler| {
-                    // The message is the panic hook's; the request was dropped on the way, which answers 500.
-                    let _ = catch_unwind(AssertUnwindSafe(|| handler(request)));
-                });
+            _ if request.method() == "CONNECT" => Some(501),
+            _ if is_too_long => Some(413),
+            Found::Nothing | Found::OtherMethods(_) if is_unknown => Some(501),
+            Found::Nothing => Some(404),
+            Found::OtherMethods(_) => Some(405),
+            Found::Handler(_) => None,
+        };
+        if let Some(status) = refusal {
+            let closes = request.method() == "CONNECT";
+            let mut reply = request.reply(status);
+            if let (405, Found::OtherMethods(allow)) = (status, &found) {
+                reply = reply.header("Allow", allow);
             }
+            if closes {
+                reply.close().send()
+            } else {
+                reply.send()
+            }
+            return self.server.refused(&self.peer, Status::from(status));
+        }
+        if let Found::Handler(handler) = found {
+            // Whether it is busy cannot be: handlers run from the loop alone. The request answers for itself then.
+            let _ = handler.call(|handler| {
+                // The message is the panic hook's; the request was dropped on the way, which answers 500.
+                let _ = catch_unwind(AssertUnwindSafe(|| handler(request)));
+            });
         }
     }
 
@@ -656,8 +670,20 @@ impl Conn {
 
 /// Replies.
 impl Conn {
+    /// Tells of a refusal from the loop, since the caller is user code.
+    pub(super) fn refused_later(&self, status: Status) {
+        if self.server.has_on_refusal() {
+            let (server, peer) = (self.server.clone(), self.peer.clone());
+            // Refused only by a base that is gone.
+            let _ = self.base().defer(move |_| server.refused(&peer, status));
+        }
+    }
+
     /// The handler dropped its request.
     pub(super) fn answer_dropped(&self, serial: u64, mut scratch: Box<Scratch>) {
+        if self.is_at(serial) {
+            self.refused_later(Status::from(500));
+        }
         scratch.clear();
         let plan = Plan { status: Status::from(500), length: Length::Known(0), has_date: false };
         self.send_whole(serial, &mut scratch, plan, false, Content::None);

@@ -150,6 +150,7 @@ impl Request {
 
     fn read(mut self, sink: Sink) {
         if self.body_length().is_some_and(|length| length > self.limit) {
+            self.conn.refused_later(Status::from(413));
             return self.reply(413).send();
         }
         if let Some(scratch) = self.scratch.take() {

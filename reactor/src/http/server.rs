@@ -179,8 +179,9 @@ impl Http {
         drop(old);
     }
 
-    /// Sets what is told of what no handler hears: a client that was refused with this status because of a malformed
-    /// request or body, a limit, a time-out, or one connection too many. 404, 405 and the like are ordinary answers.
+    /// Sets what is told of each answer that no handler gave, from the loop: to a malformed request or body, at a limit or
+    /// a time-out, for one connection too many, for a path or method without a handler, and for a request that its
+    /// handler dropped.
     #[doc(alias = "evhttp_set_errorcb")]
     pub fn on_refusal(&self, on_refusal: impl FnMut(&Address, Status) + 'static) {
         self.server.on_refusal.set(Some(Box::new(on_refusal)));
@@ -328,6 +329,10 @@ impl Server {
 
     pub(super) fn find(&self, method: &str, path: &str) -> Found {
         self.routes.borrow().find(method, path)
+    }
+
+    pub(super) fn has_on_refusal(&self) -> bool {
+        self.on_refusal.is_set()
     }
 
     /// Tells of a refusal; it is user code.
