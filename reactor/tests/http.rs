@@ -980,3 +980,58 @@ fn a_client_that_leaves_in_a_pause() {
     assert_eq!(*errors.borrow(), [BodyError::Disconnected]);
     assert_eq!(w.http.connections(), 0);
 }
+
+#[test]
+fn listeners_and_connections_may_come_from_elsewhere() {
+    let w = echo();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = w.http.adopt(socket).unwrap();
+    assert_eq!(listener.local_address().unwrap().to_string(), address.to_string());
+    let client = Client::on(std::net::TcpStream::connect(address).unwrap());
+    assert_eq!(client.ask(&w, GET).text(), "GET / None ");
+
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    w.http.serve(ours, reactor::Address::Unnamed).unwrap();
+    theirs.write_all(b"GET /pair HTTP/1.0\r\n\r\n").unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut words = Vec::new();
+    w.until(|| std::io::Read::read_to_end(&mut theirs, &mut words).is_ok());
+    assert!(words.ends_with(b"GET /pair None "));
+}
+
+/// A client that takes a long reply at its own pace is not idle.
+#[test]
+fn a_long_reply_outlives_the_idle_time() {
+    const SIZE: usize = 30_000_000;
+    let clock = SteppedClock::new();
+    let w = stepped(&clock);
+    w.http.route("/", |req| req.reply(200).shared(vec![b'x'; SIZE]).send());
+    let client = w.client();
+    client.send(&w, GET.as_bytes());
+    w.until(|| w.http.connections() == 1);
+    let (mut piece, mut got) = (vec![0; 100_000], 0);
+    while got < SIZE {
+        if let Ok(n) = std::io::Read::read(&mut &client.stream, &mut piece) {
+            assert_ne!(n, 0, "closed after {got} bytes");
+            got += n;
+        }
+        clock.advance(Duration::from_secs(2));
+        w.turn();
+    }
+    assert!(clock.elapsed() > Duration::from_secs(300));
+}
+
+/// A file that is shorter than promised cuts the reply short; the server goes on.
+#[test]
+fn a_file_that_shrinks_ends_the_connection() {
+    let w = world();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"short").unwrap();
+    let segment = FileSegment::new(file, 0, 100).unwrap();
+    w.http.route("/file", move |req| req.reply(200).file(segment.clone()).send());
+    w.http.route("/", |req| req.reply(200).body("on").send());
+    let words = w.last_words(b"GET /file HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert!(words.contains("Content-Length: 100\r\n") && words.ends_with("\r\n\r\nshort"), "{words}");
+    assert_eq!(w.ask(GET).text(), "on");
+}

@@ -42,10 +42,7 @@ impl World {
 
     pub(crate) fn client(&self) -> Client {
         let Address::Inet(address) = self.http.local_address().unwrap() else { panic!("not inet") };
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream, got: RefCell::default(), is_over: Cell::new(false) }
+        Client::on(TcpStream::connect(address).unwrap())
     }
 
     pub(crate) fn turn(&self) {
@@ -117,6 +114,12 @@ impl Answer {
 }
 
 impl Client {
+    pub(crate) fn on(stream: TcpStream) -> Client {
+        stream.set_nonblocking(true).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream, got: RefCell::default(), is_over: Cell::new(false) }
+    }
+
     /// Sends, the loop running meanwhile.
     pub(crate) fn send(&self, world: &World, bytes: &[u8]) {
         let start = Instant::now();
