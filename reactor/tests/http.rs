@@ -506,7 +506,7 @@ fn a_dropped_request_and_a_panic_are_500_and_the_route_stays() {
 
 #[test]
 fn a_stream_is_produced_as_the_client_takes_it() {
-    const SIZE: usize = 30_000_000;
+    const SIZE: usize = 8_000_000;
     let w = world();
     let most = Rc::new(Cell::new(0));
     let peak = most.clone();

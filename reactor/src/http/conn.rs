@@ -736,10 +736,8 @@ impl Conn {
         if self.bev.output().append(&scratch.out).is_err() {
             self.abort();
         }
-        {
-            let me: Weak<Conn> = self.me.clone();
-            BodyStream::new(me, serial, framing)
-        }
+        let me: Weak<Conn> = self.me.clone();
+        BodyStream::new(me, serial, framing)
     }
 
     /// Writes the head into the scratch and notes how the exchange ends.
