@@ -795,6 +795,32 @@ fn a_handler_may_free_the_server() {
     assert_eq!(w.base.dispatch().unwrap(), Outcome::NoEvents);
 }
 
+/// So may the closure that reads a body, which hears of it once it has returned.
+#[test]
+fn a_reader_may_free_the_server() {
+    let w = world();
+    let (told, hears) = shared::<Vec<String>>();
+    let http = w.http.clone();
+    w.http.route("/", move |req| {
+        let (http, hears) = (http.clone(), hears.clone());
+        req.on_body(move |_, event| match event {
+            BodyEvent::Data(data) => {
+                data.drain(usize::MAX).unwrap();
+                http.free();
+                hears.borrow_mut().push("freed".to_owned());
+            }
+            BodyEvent::End(_) => panic!("whole"),
+            BodyEvent::Failed(error) => hears.borrow_mut().push(error.to_string()),
+        });
+    });
+    let client = w.client();
+    client.send(&w, b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc");
+    assert!(client.rest(&w).is_empty());
+    assert_eq!(w.base.dispatch().unwrap(), Outcome::NoEvents);
+    assert_eq!(*told.borrow(), ["freed", "the connection ended before the body did"]);
+    assert_eq!(Rc::strong_count(&told), 1, "the closures are gone");
+}
+
 #[test]
 fn nothing_is_left_when_the_base_goes() {
     let alive = Rc::new(RefCell::new(Vec::<Body>::new()));

@@ -565,10 +565,10 @@ impl Conn {
         let Sink::Pieces(on_event) = &reader.sink else { return };
         let body = Body { conn: self.me.clone(), serial: self.exchange.get().serial };
         let mut has_panicked = false;
-        let called = on_event.call(|on_event| {
+        // Never from within itself: what is to be told there is told later.
+        let _ = on_event.call(|on_event| {
             has_panicked = catch_unwind(AssertUnwindSafe(|| on_event(&body, event()))).is_err();
         });
-        debug_assert_ne!(called, Called::Busy);
         if has_panicked && self.is_reading(reader) {
             drop(self.take_request(body.serial));
         }
@@ -606,7 +606,14 @@ impl Conn {
         if let Some(scratch) = reader.scratch.take() {
             self.recycle(scratch);
         }
-        self.deliver(reader, || BodyEvent::Failed(error));
+        match (&reader.sink, self.me.upgrade()) {
+            // The closure itself freed the server.
+            (Sink::Pieces(on_event), Some(own)) if on_event.is_running() => {
+                let reader = reader.clone();
+                let _ = self.base().defer(move |_| own.deliver(&reader, || BodyEvent::Failed(error)));
+            }
+            _ => self.deliver(reader, || BodyEvent::Failed(error)),
+        }
     }
 
     /// Reads what is left of a body whose request was answered; false if more has to come first.
