@@ -2,7 +2,7 @@
 //!
 //! An [`EventBase`] polls; [`Event`]s call back on descriptors, signals and times; an [`Evbuffer`] is a queue of bytes
 //! that moves by pointer; a [`Bufferevent`] fills and empties two of them through a socket; a [`Listener`] hands out
-//! connections; a [`Notifier`] reaches the loop from other threads.
+//! connections; a [`Notifier`] reaches the loop from other threads. Upon these, [`http`] is a server and a client.
 //!
 //! # From libevent's calls to these
 //!
@@ -39,6 +39,7 @@
 //! | a write callback that frees, to send a last reply | [`free_when_sent`](Bufferevent::free_when_sent) |
 //! | `evconnlistener_new_bind`, `evconnlistener_new` | [`Listener::bind`] or [`Listener::bind_with`], [`Listener::adopt`] |
 //! | `evconnlistener_enable`, `_disable`, `_set_error_cb`, `_get_fd` | [`enable`](Listener::enable), [`disable`](Listener::disable), [`on_error`](Listener::on_error), [`raw_fd`](Listener::raw_fd) |
+//! | `evhttp` | [`http`] |
 //! | `event_set_log_callback` | [`EventBase::on_diagnostic`] |
 //! | `void *arg` | what the closure captures |
 //!
@@ -47,7 +48,7 @@
 //! | libevent | instead |
 //! |---|---|
 //! | `evdns`, `bufferevent_socket_connect_hostname` | an [`Address`] is numeric or a path; look names up on another thread and [`post`](Notifier::post) the result |
-//! | filters, TLS, rate limits, `evhttp`, `evrpc`, `evtag` | nothing |
+//! | filters, TLS, rate limits, `evrpc`, `evtag` | nothing |
 //! | a length of -1 for the rest of a file | ask the file's metadata |
 //! | `event_reinit` after a fork | make the base in the child |
 //! | locks, `BEV_OPT_THREADSAFE`, `evthread` | a base for each thread, and [`Notifier`] |
@@ -135,6 +136,7 @@ mod error;
 pub mod evbuffer;
 mod event;
 mod flags;
+pub mod http;
 mod io_map;
 mod listener;
 mod notify;

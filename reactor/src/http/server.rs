@@ -1,0 +1,369 @@
+//! The server: listeners, routes, limits, and what its connections share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::time::SystemTime;
+
+use slab::Slab;
+
+use super::conn::Conn;
+use super::limits::Limits;
+use super::reply::Scratch;
+use super::request::Request;
+use super::route::{Found, Routes};
+use super::status::Status;
+use crate::address::Address;
+use crate::base::EventBase;
+use crate::error::Result;
+use crate::listener::{ListenOptions, Listener};
+use crate::slot::Slot;
+
+/// An HTTP/1.1 server on a base.
+///
+/// A request goes to the handler of its path as soon as its head is there; the handler owns the [`Request`], reads its
+/// body or not, and answers now or later. Requests of one connection are handled one at a time, in their order.
+///
+/// The server follows RFC 9112 strictly: what is malformed or could be understood in two ways is answered 400 and the
+/// connection closed.
+///
+/// `Http` is a handle, cheap to clone. The server lives until [`free`](Self::free) or the end of its base. A handler that
+/// captures a handle of its own server is dropped by `free`.
+///
+/// ```
+/// use reactor::EventBase;
+/// use reactor::http::Http;
+/// use std::io::{Read, Write};
+///
+/// let base = EventBase::new()?;
+/// let http = Http::bind(&base, &"127.0.0.1:0".parse()?)?;
+/// # let ender = http.clone();
+/// http.route("/hello", move |req| {
+///     let name = req.query().unwrap_or("you").to_owned();
+///     req.reply(200).body(format!("hello {name}\n")).send();
+/// #   ender.shutdown();
+/// });
+/// let address = http.local_address()?.to_string();
+/// let client = std::thread::spawn(move || -> std::io::Result<String> {
+///     let mut stream = std::net::TcpStream::connect(&address)?;
+///     stream.write_all(b"GET /hello?world HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+///     let mut reply = String::new();
+///     stream.read_to_string(&mut reply)?;
+///     Ok(reply)
+/// });
+/// base.dispatch()?;
+/// assert!(client.join().unwrap()?.ends_with("\r\n\r\nhello world\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[doc(alias = "evhttp")]
+pub struct Http {
+    server: Rc<Server>,
+}
+
+/// What all connections of a server share.
+pub(super) struct Server {
+    base: EventBase,
+    routes: RefCell<Routes>,
+    limits: RefCell<Rc<Limits>>,
+    listeners: RefCell<Vec<Listener>>,
+    conns: RefCell<Slab<Weak<Conn>>>,
+    /// How many of them an IP address has.
+    by_address: RefCell<HashMap<IpAddr, usize>>,
+    /// Memory of requests that are over, for those to come.
+    #[allow(clippy::vec_box, reason = "what requests hold and hand on is the box")]
+    spare: RefCell<Vec<Box<Scratch>>>,
+    date: Cell<(u64, [u8; DATE_LEN])>,
+    on_refusal: Slot<OnRefusal>,
+    is_stopping: Cell<bool>,
+}
+
+type OnRefusal = dyn FnMut(&Address, Status);
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`
+pub(super) const DATE_LEN: usize = 29;
+/// Requests in hand at one time are rarely more.
+const MOST_SPARE: usize = 64;
+
+impl Http {
+    /// A server that listens nowhere yet.
+    ///
+    /// # Errors
+    /// [`Error::Freed`](crate::Error::Freed) when the base is gone.
+    #[doc(alias = "evhttp_new")]
+    pub fn new(base: &EventBase) -> Result<Http> {
+        base.check()?;
+        let server = Server {
+            base: base.handle(),
+            routes: RefCell::default(),
+            limits: RefCell::default(),
+            listeners: RefCell::default(),
+            conns: RefCell::default(),
+            by_address: RefCell::default(),
+            spare: RefCell::default(),
+            date: Cell::new((u64::MAX, [0; DATE_LEN])),
+            on_refusal: Slot::empty(),
+            is_stopping: Cell::new(false),
+        };
+        Ok(Http { server: Rc::new(server) })
+    }
+
+    /// A server that listens on `address`.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    #[doc(alias = "evhttp_bind_socket")]
+    pub fn bind(base: &EventBase, address: &Address) -> Result<Http> {
+        let http = Self::new(base)?;
+        http.listen(address, &ListenOptions::default())?;
+        Ok(http)
+    }
+
+    /// Listens on one more address.
+    ///
+    /// # Errors
+    /// As [`Listener::bind_with`].
+    #[doc(alias = "evhttp_bind_socket_with_handle")]
+    pub fn listen(&self, address: &Address, options: &ListenOptions) -> Result<Listener> {
+        let listener = Listener::bind_with(&self.server.base, address, options, accept(&self.server))?;
+        self.server.listeners.borrow_mut().push(listener.clone());
+        Ok(listener)
+    }
+
+    /// Takes over a socket that listens already.
+    ///
+    /// # Errors
+    /// As [`Listener::adopt`].
+    #[doc(alias = "evhttp_accept_socket")]
+    pub fn adopt(&self, socket: impl Into<OwnedFd>) -> Result<Listener> {
+        let listener = Listener::adopt(&self.server.base, socket, accept(&self.server))?;
+        self.server.listeners.borrow_mut().push(listener.clone());
+        Ok(listener)
+    }
+
+    /// Serves a connection that came another way.
+    ///
+    /// # Errors
+    /// As [`Bufferevent::socket`](crate::Bufferevent::socket).
+    pub fn serve(&self, socket: impl Into<OwnedFd>, peer: Address) -> Result<()> {
+        self.server.serve(socket.into(), peer)
+    }
+
+    /// Has requests for a path go to `handler`, whatever their method. A pattern that ends in `*` is the beginning of
+    /// paths; the longest pattern that fits wins. It is compared with the path as it came, percent-encoded. A pattern
+    /// that has a handler gets this one from the next request on.
+    ///
+    /// A handler that panics has its request answered 500, or its connection closed if a reply has begun, and stays.
+    #[doc(alias = "evhttp_set_cb")]
+    pub fn route(&self, pattern: &str, handler: impl FnMut(Request) + 'static) {
+        self.set_route(None, pattern, handler);
+    }
+
+    /// The same for requests of one method. Other methods of a pattern that has such handlers only are answered 405
+    /// with `Allow`, or 501 if no standard knows them. The one for `GET` gets `HEAD` too, unless that has its own.
+    #[doc(alias = "evhttp_set_allowed_methods")]
+    pub fn route_for(&self, method: &str, pattern: &str, handler: impl FnMut(Request) + 'static) {
+        self.set_route(Some(method), pattern, handler);
+    }
+
+    /// Has requests that no pattern fits go to `handler`; they are answered 404 without one.
+    #[doc(alias = "evhttp_set_gencb")]
+    pub fn fallback(&self, handler: impl FnMut(Request) + 'static) {
+        let handler = Rc::new(Slot::new(Box::new(handler) as Box<dyn FnMut(Request)>));
+        let old = self.server.routes.borrow_mut().set_fallback(handler);
+        drop(old);
+    }
+
+    /// Sets what is told of each answer that no handler gave, from the loop: to a malformed request or body, at a limit or
+    /// a time-out, for one connection too many, for a path or method without a handler, and for a request that its
+    /// handler dropped.
+    #[doc(alias = "evhttp_set_errorcb")]
+    pub fn on_refusal(&self, on_refusal: impl FnMut(&Address, Status) + 'static) {
+        self.server.on_refusal.set(Some(Box::new(on_refusal)));
+    }
+
+    fn set_route(&self, method: Option<&str>, pattern: &str, handler: impl FnMut(Request) + 'static) {
+        let handler = Rc::new(Slot::new(Box::new(handler) as Box<dyn FnMut(Request)>));
+        // What the old one captured is dropped after the borrow.
+        let old = self.server.routes.borrow_mut().set(method, pattern, handler);
+        drop(old);
+    }
+
+    /// Sets what is allowed from the next request or connection on.
+    #[doc(alias = "evhttp_set_max_headers_size")]
+    #[doc(alias = "evhttp_set_max_body_size")]
+    #[doc(alias = "evhttp_set_timeout")]
+    pub fn set_limits(&self, limits: Limits) {
+        self.server.limits.replace(Rc::new(limits));
+    }
+
+    /// What is allowed.
+    pub fn limits(&self) -> Limits {
+        Limits::clone(&self.server.limits())
+    }
+
+    /// Where it listens first.
+    ///
+    /// # Errors
+    /// [`Error::Freed`](crate::Error::Freed) if it listens nowhere; as [`Listener::local_address`].
+    pub fn local_address(&self) -> Result<Address> {
+        let first = self.server.listeners.borrow().first().cloned();
+        first.ok_or(crate::Error::Freed { what: "listener" })?.local_address()
+    }
+
+    /// Connections that are open.
+    #[doc(alias = "evhttp_get_connection_count")]
+    pub fn connections(&self) -> usize {
+        self.server.conns.borrow().len()
+    }
+
+    /// The base it lives on.
+    pub fn base(&self) -> &EventBase {
+        &self.server.base
+    }
+
+    /// Ends in order: it listens no more, connections without a request are closed, the others after their reply. The
+    /// loop ends by itself when all are gone.
+    pub fn shutdown(&self) {
+        self.server.is_stopping.set(true);
+        self.stop_listening();
+        for conn in self.server.all() {
+            conn.close_if_idle();
+        }
+    }
+
+    /// Ends at once: it listens no more, connections are closed, and handlers dropped.
+    #[doc(alias = "evhttp_free")]
+    pub fn free(&self) {
+        self.server.is_stopping.set(true);
+        self.stop_listening();
+        for conn in self.server.all() {
+            conn.abort();
+        }
+        let routes = self.server.routes.take();
+        drop(routes);
+        self.server.on_refusal.set(None);
+    }
+
+    fn stop_listening(&self) {
+        let listeners = self.server.listeners.take();
+        listeners.iter().for_each(Listener::free);
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+/// The same for an IPv4 address that comes mapped.
+fn ip_of(peer: &Address) -> Option<IpAddr> {
+    match peer {
+        Address::Inet(inet) => Some(inet.ip().to_canonical()),
+        _ => None,
+    }
+}
+
+/// The server lives with its listeners, which live without a handle of either.
+fn accept(server: &Rc<Server>) -> impl FnMut(&Listener, OwnedFd, Address) + use<> {
+    let server = server.clone();
+    move |_, socket, peer| {
+        // A socket that cannot be polled is closed, as if it had never been accepted.
+        let _ = server.serve(socket, peer);
+    }
+}
+
+impl Server {
+    fn serve(self: &Rc<Self>, socket: OwnedFd, peer: Address) -> Result<()> {
+        let limits = self.limits();
+        let most_of_one = limits.max_connections_per_address;
+        let is_full = self.conns.borrow().len() >= limits.max_connections
+            || (most_of_one > 0 && self.connections_of(&peer) >= most_of_one);
+        Conn::start(self, socket, peer, is_full)
+    }
+
+    fn all(&self) -> Vec<Rc<Conn>> {
+        self.conns.borrow().iter().filter_map(|(_, conn)| conn.upgrade()).collect()
+    }
+
+    pub(super) fn base(&self) -> &EventBase {
+        &self.base
+    }
+
+    pub(super) fn limits(&self) -> Rc<Limits> {
+        self.limits.borrow().clone()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.get()
+    }
+
+    pub(super) fn enroll(&self, conn: Weak<Conn>, peer: &Address) -> usize {
+        if let Some(ip) = ip_of(peer) {
+            *self.by_address.borrow_mut().entry(ip).or_insert(0) += 1;
+        }
+        self.conns.borrow_mut().insert(conn)
+    }
+
+    pub(super) fn dismiss(&self, key: usize, peer: &Address) {
+        self.conns.borrow_mut().try_remove(key);
+        if let Some(ip) = ip_of(peer)
+            && let Entry::Occupied(mut count) = self.by_address.borrow_mut().entry(ip)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    fn connections_of(&self, peer: &Address) -> usize {
+        ip_of(peer).and_then(|ip| self.by_address.borrow().get(&ip).copied()).unwrap_or(0)
+    }
+
+    pub(super) fn find(&self, method: &str, path: &str) -> Found {
+        self.routes.borrow().find(method, path)
+    }
+
+    pub(super) fn has_on_refusal(&self) -> bool {
+        self.on_refusal.is_set()
+    }
+
+    /// Tells of a refusal; it is user code.
+    pub(super) fn refused(&self, peer: &Address, status: Status) {
+        let _ = self.on_refusal.call(|on_refusal| on_refusal(peer, status));
+    }
+
+    pub(super) fn take_scratch(&self) -> Box<Scratch> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn put_scratch(&self, mut scratch: Box<Scratch>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < MOST_SPARE && scratch.is_worth_keeping() {
+            scratch.clear();
+            spare.push(scratch);
+        }
+    }
+
+    /// Now, as `Date` has it.
+    pub(super) fn date(&self) -> [u8; DATE_LEN] {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let (have, date) = self.date.get();
+        if have == second {
+            return date;
+        }
+        let mut date = [b' '; DATE_LEN];
+        // It has this length in every year of four digits.
+        let _ = write!(&mut date[..], "{}", httpdate::HttpDate::from(now));
+        self.date.set((second, date));
+        date
+    }
+}
