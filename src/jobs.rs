@@ -182,7 +182,8 @@ impl Desk {
         let (sender, receiver) = channel();
         let awaited: Rc<RefCell<HashMap<u64, Continuation>>> = Rc::default();
         let mine = Rc::clone(&awaited);
-        let event = Event::manual(base, EventFlags::PERSIST, move |event, _| deliver(event, &receiver, &mine))?;
+        let event =
+            Event::manual(base, EventFlags::PERSIST, move |event, _| deliver(event, &receiver, &mine))?;
         let notifier = base.notifier();
         Ok(Desk { core: Rc::new(DeskCore { event, sender, notifier, awaited, next: Cell::new(0) }) })
     }
@@ -196,7 +197,8 @@ impl Desk {
         core.next.set(number.wrapping_add(1));
         let mut done = Some(done);
         let continuation = move |parcel: Option<Box<dyn Any + Send>>| {
-            let result = parcel.and_then(|any| any.downcast().ok()).map_or(Err(Lost), |result: Box<T>| Ok(*result));
+            let result =
+                parcel.and_then(|any| any.downcast().ok()).map_or(Err(Lost), |result: Box<T>| Ok(*result));
             if let Some(done) = done.take() {
                 done(result);
             }
@@ -310,12 +312,16 @@ mod tests {
         let (desk, rounds) = (Desk::new(&base).unwrap(), Rc::new(Cell::new(0)));
         fn again(desk: Desk, jobs: Submitter, rounds: Rc<Cell<u32>>) {
             let (next, pool) = (desk.clone(), jobs.clone());
-            desk.run(&jobs, || (), move |_| {
-                rounds.set(rounds.get() + 1);
-                if rounds.get() < 10 {
-                    again(next, pool, rounds);
-                }
-            });
+            desk.run(
+                &jobs,
+                || (),
+                move |_| {
+                    rounds.set(rounds.get() + 1);
+                    if rounds.get() < 10 {
+                        again(next, pool, rounds);
+                    }
+                },
+            );
         }
         again(desk, jobs.submitter(), Rc::clone(&rounds));
         base.dispatch().unwrap();

@@ -189,7 +189,21 @@ mod tests {
         let segment = "x".repeat(MAX_SEGMENT);
         let longest = [&segment[..], &segment, &segment, &segment, &"y".repeat(20)].join("/");
         assert_eq!(longest.len(), MAX_NAME);
-        for text in ["a", "a.b", "...", "..a", ".hidden", "a/b/c", "%2e%2e/x", "~", "-rf", " ", "名前/😀", "a:b", "C:"] {
+        for text in [
+            "a",
+            "a.b",
+            "...",
+            "..a",
+            ".hidden",
+            "a/b/c",
+            "%2e%2e/x",
+            "~",
+            "-rf",
+            " ",
+            "名前/😀",
+            "a:b",
+            "C:",
+        ] {
             assert_eq!(Name::parse(text).unwrap().as_str(), text);
         }
         assert_eq!(Name::parse(&longest).unwrap().as_str(), longest);

@@ -251,7 +251,8 @@ impl Seek {
     pub(crate) fn block_range(&self, block: u64) -> std::ops::Range<u64> {
         let at = |n: u64| usize::try_from(n).ok().and_then(|n| self.entries.get(n)).map(|(at, _)| *at);
         let start = at(block).unwrap_or(0);
-        let end = at(block.saturating_add(1)).unwrap_or_else(|| self.body.saturating_sub(EMPTY_END.len() as u64));
+        let end =
+            at(block.saturating_add(1)).unwrap_or_else(|| self.body.saturating_sub(EMPTY_END.len() as u64));
         start..if at(block).is_some() { end } else { start }
     }
 
