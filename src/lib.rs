@@ -4,3 +4,7 @@
 
 pub mod jobs;
 pub mod storage;
+
+// So that the helpers of the tests in `tests/` serve those beside the code too.
+#[cfg(test)]
+extern crate self as cloudstore;

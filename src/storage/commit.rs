@@ -233,11 +233,7 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
         Err(error) => {
             let mut replies = Vec::with_capacity(applied.len());
             for applied in applied {
-                match applied.staged {
-                    Links::None => (),
-                    Links::Put(staged) => staged.leave(),
-                    Links::Other(id) => engine.release(id),
-                }
+                leave(engine, applied.staged);
                 replies.push(applied.reply);
             }
             engine.queue.mark_broken();
@@ -494,22 +490,32 @@ fn rename(
 
 /// Takes away what is not needed once the index knows, and answers.
 fn finish(engine: &Engine, applied: Applied) {
-    for (class, name) in &applied.vacated {
-        if engine.tiers.prune(*class, name).is_err() {
-            engine.queue.mark_broken();
-        }
-    }
-    match applied.staged {
-        Links::None => (),
-        Links::Put(staged) => drop(staged),
-        Links::Other(id) => {
+    let pruned = applied.vacated.iter().try_for_each(|(class, name)| engine.tiers.prune(*class, name));
+    match (applied.staged, pruned) {
+        (Links::None, Ok(())) => (),
+        (Links::Put(staged), Ok(())) => drop(staged),
+        (Links::Other(id), Ok(())) => {
             if engine.tiers.disk.unlink(engine.tiers.stage.as_fd(), &leaf_of(id)).is_err() {
                 engine.queue.mark_broken();
             }
             engine.release(id);
         }
+        // Its link tells recovery where to try again.
+        (links, Err(_)) => {
+            leave(engine, links);
+            engine.queue.mark_broken();
+        }
     }
     (applied.reply)(Ok(applied.changed));
+}
+
+/// Leaves to recovery what is in the stage.
+fn leave(engine: &Engine, links: Links) {
+    match links {
+        Links::None => (),
+        Links::Put(staged) => staged.leave(),
+        Links::Other(id) => engine.release(id),
+    }
 }
 
 fn note_reads(engine: &Engine, rows: &mut Rows<'_>) -> Result<(), StoreError> {
