@@ -245,7 +245,7 @@ fn deliver(event: &Event, receiver: &Receiver<Parcel>, awaited: &RefCell<HashMap
     for (number, result) in receiver.try_iter() {
         let continuation = awaited.borrow_mut().remove(&number);
         if awaited.borrow().is_empty() {
-            let _ = event.del();
+            event.del();
         }
         if let Some(mut continuation) = continuation {
             continuation(result);

@@ -95,6 +95,8 @@ pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     /// The stage holds something that is neither finished nor undone.
     is_broken: AtomicBool,
+    /// The index refused something, and must be opened anew.
+    has_index_failed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -113,6 +115,12 @@ impl std::fmt::Debug for Queue {
 impl Queue {
     pub(crate) fn mark_broken(&self) {
         self.is_broken.store(true, Ordering::Release);
+    }
+
+    fn note(&self, error: &StoreError) {
+        if matches!(error, StoreError::Index { .. }) {
+            self.has_index_failed.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -188,18 +196,15 @@ enum Links {
 }
 
 fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
-    if engine.queue.is_broken.load(Ordering::Acquire) {
-        match mend(engine) {
-            Ok(()) => engine.queue.is_broken.store(false, Ordering::Release),
-            Err(error) => {
-                for op in ops {
-                    // What is staged goes first: the answer is the end of it.
-                    drop(op.act);
-                    (op.reply)(Err(error.clone()));
-                }
-                return;
-            }
+    if engine.queue.is_broken.load(Ordering::Acquire)
+        && let Err(error) = mend(engine)
+    {
+        for op in ops {
+            // What is staged goes first: the answer is the end of it.
+            drop(op.act);
+            (op.reply)(Err(error.clone()));
         }
+        return;
     }
     let ops = flush(engine, ops);
     if ops.is_empty() {
@@ -216,7 +221,10 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
                     Ok((changed, staged, vacated)) => {
                         applied.push(Applied { reply: op.reply, changed, staged, vacated });
                     }
-                    Err(error) => (op.reply)(Err(error)),
+                    Err(error) => {
+                        engine.queue.note(&error);
+                        (op.reply)(Err(error));
+                    }
                 }
             }
             sync(engine, &mut unsynced)?;
@@ -237,9 +245,9 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
                 replies.push(applied.reply);
             }
             engine.queue.mark_broken();
-            if mend(engine).is_ok() {
-                engine.queue.is_broken.store(false, Ordering::Release);
-            }
+            engine.queue.note(&error);
+            // If this fails too, the next batch begins with it.
+            let _ = mend(engine);
             replies.into_iter().for_each(|reply| reply(Err(error.clone())));
         }
     }
@@ -447,9 +455,7 @@ fn rename(
     let gone = || StoreError::NotFound { name: from.clone() };
     let file = engine.tiers.open(class, from)?.ok_or_else(gone)?;
     let (parent, leaf) = engine.tiers.parent(class, from)?.ok_or_else(gone)?;
-    if before.is_none_or(|before| before.meta.class != class) && engine.tiers.open(class, to)?.is_some() {
-        return Err(StoreError::Occupied { name: to.clone() });
-    }
+    let replaces = before.is_some_and(|before| before.meta.class == class);
     let disk = &*engine.tiers.disk;
     let stage = engine.tiers.stage.as_fd();
     let id = engine.claim();
@@ -469,7 +475,12 @@ fn rename(
             disk.sync(file.as_fd()).map_err(cannot)?;
         }
         let (new_parent, new_leaf) = engine.tiers.make_parent(class, to, unsynced)?;
-        disk.rename((parent.as_fd(), &leaf), (new_parent.as_fd(), &new_leaf)).map_err(cannot)?;
+        let (old, new) = ((parent.as_fd(), &leaf[..]), (new_parent.as_fd(), &new_leaf[..]));
+        let renamed = if replaces { disk.rename(old, new) } else { disk.rename_new(old, new) };
+        renamed.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::IsADirectory => StoreError::Occupied { name: to.clone() },
+            _ => cannot(error),
+        })?;
         engine.tiers.changed(&parent, from, unsynced)?;
         rows.remove(from.as_str())?;
         rows.insert(to, &Row { meta, accessed: row.accessed })
@@ -529,8 +540,17 @@ fn note_reads(engine: &Engine, rows: &mut Rows<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Opens the index anew, for it may be what failed, and finishes or undoes what is in the stage.
+/// Finishes or undoes what is in the stage, in an index that works.
 fn mend(engine: &Engine) -> Result<(), StoreError> {
-    engine.index.mend(|| recovery::open_index(&engine.tiers, &engine.place, &engine.high))?;
-    recovery::settle_stage(engine)
+    let queue = &engine.queue;
+    if queue.has_index_failed.load(Ordering::Acquire) {
+        engine.index.mend(|| recovery::open_index(&engine.tiers, &engine.place, &engine.high))?;
+        queue.has_index_failed.store(false, Ordering::Release);
+    }
+    let settled = recovery::settle_stage(engine);
+    match &settled {
+        Ok(()) => queue.is_broken.store(false, Ordering::Release),
+        Err(error) => queue.note(error),
+    }
+    settled
 }

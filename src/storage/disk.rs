@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 
 /// What is to be opened.
@@ -50,6 +50,8 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn sync_all(&self, folder: BorrowedFd<'_>) -> io::Result<()>;
     fn link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     fn rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
+    /// As `rename`, if nothing has the new name.
+    fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
     fn make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
     fn remove_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
@@ -140,6 +142,20 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
         Ok(rustix::fs::renameat(from.0, from.1, to.0, to.1)?)
+    }
+
+    fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE) {
+            // This file system does not know the flag. Nobody else of this program makes names meanwhile.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                match rustix::fs::statat(to.0, to.1, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(_) => Err(Errno::EXIST.into()),
+                    Err(Errno::NOENT) => self.rename(from, to),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            other => Ok(other?),
+        }
     }
 
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {
@@ -266,6 +282,10 @@ impl Disk for Sidecars {
         self.disk.rename(from, to)?;
         self.forget(replaced.as_ref());
         Ok(())
+    }
+
+    fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        self.disk.rename_new(from, to)
     }
 
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {

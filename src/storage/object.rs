@@ -126,7 +126,11 @@ impl Reader {
         let desk = self.object.desk.clone();
         let Some(deep) = self.object.deep.clone().filter(|_| !self.range.is_empty()) else {
             let end = self.range.end;
-            let appended = self.object.append_raw(&to, start..end).map(|()| {
+            let appended = match start == end {
+                true => Ok(()),
+                false => self.object.append_raw(&to, start..end),
+            };
+            let appended = appended.map(|()| {
                 self.range.start = end;
                 (self, end - start)
             });

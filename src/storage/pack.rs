@@ -1,7 +1,7 @@
 //! The form of deep objects, to bytes and back. No file, no thread.
 //!
-//! A deep object is a gzip file whose first member holds all of its bytes, so `gunzip` reads it, and the first
-//! [`body_len`](Seek::body_len) bytes alone are a whole gzip stream. The member is one deflate stream with a full flush
+//! A deep object is a gzip file whose first member, the body, holds all of its bytes: `gunzip` reads the file, and the body alone is a
+//! whole gzip stream. The member is one deflate stream with a full flush
 //! after each [`BLOCK`] of input, so that each block can be packed and unpacked alone. Behind it stand empty members, whose
 //! extra fields (subfield `CS`) hold the seek table. Numbers are little-endian.
 //!
@@ -238,12 +238,14 @@ impl Seek {
     }
 
     /// Bytes of the first member, which is a gzip stream by itself.
-    pub(crate) fn body_len(&self) -> u64 {
+    #[cfg(test)]
+    fn body_len(&self) -> u64 {
         self.body
     }
 
     /// How many blocks there are.
-    pub(crate) fn blocks(&self) -> u64 {
+    #[cfg(test)]
+    fn blocks(&self) -> u64 {
         self.entries.len() as u64
     }
 

@@ -28,7 +28,7 @@ pub(crate) fn settle_stage(engine: &Engine) -> Result<(), StoreError> {
     let mut leaves = Vec::new();
     for found in disk.list(tiers.stage.as_fd()).map_err(cannot)? {
         let Some(leaf) = found.name else { continue };
-        if !id_of(&leaf).is_some_and(|id| !engine.is_active(id)) || found.kind != FileType::RegularFile {
+        if id_of(&leaf).is_none_or(|id| engine.is_active(id)) || found.kind != FileType::RegularFile {
             continue;
         }
         let file: File = disk.open(tiers.stage.as_fd(), &leaf, Opening::File).map_err(cannot)?.into();

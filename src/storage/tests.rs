@@ -91,6 +91,7 @@ impl Disk for FaultyDisk {
         copy(&self, from: &File, to: &File) -> u64;
         link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
         rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
+        rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
         unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
         make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
         remove_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
@@ -152,27 +153,37 @@ const SCENES: &[Scene] = &[
     Scene { name: "deep upload", before: |_| (), during: |rig| rig.put("a/b/new", Class::Deep, b"new") },
     Scene {
         name: "overwrite",
-        before: |rig| drop(rig.put("f/x", Class::Low, b"old").unwrap()),
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"old").unwrap();
+        },
         during: |rig| rig.put("f/x", Class::Low, b"the new one"),
     },
     Scene {
         name: "deep overwrite",
-        before: |rig| drop(rig.put("f/x", Class::Deep, b"old").unwrap()),
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"old").unwrap();
+        },
         during: |rig| rig.put("f/x", Class::Deep, b"the new one"),
     },
     Scene {
         name: "overwrite in the other class",
-        before: |rig| drop(rig.put("f/x", Class::Deep, b"old").unwrap()),
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"old").unwrap();
+        },
         during: |rig| rig.put("f/x", Class::Low, b"the new one"),
     },
     Scene {
         name: "delete",
-        before: |rig| drop(rig.put("f/x", Class::Low, b"old").unwrap()),
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"old").unwrap();
+        },
         during: |rig| rig.delete("f/x"),
     },
     Scene {
         name: "move",
-        before: |rig| drop(rig.put("f/x", Class::Low, b"moved").unwrap()),
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"moved").unwrap();
+        },
         during: |rig| rig.rename("f/x", "g/y"),
     },
     Scene {
@@ -193,17 +204,23 @@ const SCENES: &[Scene] = &[
     },
     Scene {
         name: "copy",
-        before: |rig| drop(rig.put("f/x", Class::Deep, b"copied").unwrap()),
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"copied").unwrap();
+        },
         during: |rig| rig.copy("f/x", "f/z"),
     },
     Scene {
         name: "to deep",
-        before: |rig| drop(rig.put("f/x", Class::Low, b"class").unwrap()),
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"class").unwrap();
+        },
         during: |rig| rig.change_class("f/x", Class::Deep),
     },
     Scene {
         name: "to low",
-        before: |rig| drop(rig.put("f/x", Class::Deep, b"class").unwrap()),
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"class").unwrap();
+        },
         during: |rig| rig.change_class("f/x", Class::Low),
     },
 ];

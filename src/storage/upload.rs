@@ -77,6 +77,8 @@ enum Body {
     Over,
 }
 
+type Done = Box<dyn FnOnce(Result<Changed, StoreError>)>;
+
 struct Deep {
     packing: Arc<Packing>,
     /// The block that is not full yet.
@@ -88,7 +90,7 @@ struct Deep {
     is_full: bool,
     on_room: Option<Box<dyn FnMut()>>,
     /// Set when all bytes are in.
-    done: Option<Box<dyn FnOnce(Result<Changed, StoreError>)>>,
+    done: Option<Done>,
 }
 
 /// A packed file that grows block by block, on the threads of the pool.
@@ -269,7 +271,7 @@ impl fmt::Debug for Upload {
 }
 
 impl Core {
-    fn finish_low(&mut self, done: Box<dyn FnOnce(Result<Changed, StoreError>)>) {
+    fn finish_low(&mut self, done: Done) {
         let Body::Low { mut staged, size, crc32c } = std::mem::replace(&mut self.body, Body::Over) else {
             return;
         };
