@@ -57,7 +57,7 @@ fn insert(base: &EventBase, store: &Store, count: &mut u64) -> Duration {
     for _ in 0..ROUND {
         // Spread over the table, as names are.
         let spread = count.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let name = Name::parse(&format!("{:03x}/{spread:016x}", spread >> 52)).unwrap();
+        let name = Name::parse(&format!("{:x}/{spread:016x}", spread >> 60)).unwrap();
         *count += 1;
         let upload = store.begin_put(&name, Class::Low, PutOptions::default(), || ()).unwrap();
         let mine = Rc::clone(&done);
