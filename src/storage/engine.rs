@@ -43,7 +43,7 @@ pub struct Options {
     pub threads: usize,
     /// How hard deep objects are packed, 0 to 9; 6.
     pub level: u32,
-    /// Bytes of index pages that are kept in memory; 8 MiB.
+    /// Bytes of index pages that are kept in memory, as far as they are used; 16 MiB.
     pub index_cache: usize,
 }
 
@@ -56,7 +56,7 @@ impl Options {
             durability: Durability::Sync,
             threads: 4,
             level: 6,
-            index_cache: 8 * 1024 * 1024,
+            index_cache: 16 * 1024 * 1024,
         }
     }
 }
