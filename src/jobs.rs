@@ -1,0 +1,380 @@
+//! Blocking work off the loop.
+//!
+//! [`Jobs`] is a small fixed pool of threads. A [`Desk`] belongs to one loop: work that it sends to the pool is `Send`,
+//! what is to happen with the result stays behind at the desk under a number, and only that number and the result cross.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use reactor::{Event, EventBase, EventFlags, EventTicket, Notifier};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The work ended without a result: it panicked, or its pool is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a background job ended without a result: see the log for why, and try again")]
+pub struct Lost;
+
+/// Takes jobs for a pool. `Send + Clone`; it does not keep the pool alive.
+#[derive(Clone)]
+pub struct Submitter {
+    queue: Arc<Queue>,
+}
+
+/// A fixed pool of threads for work that blocks: flushes, compression, index commits.
+///
+/// Dropping it runs what is queued, then joins the threads; so it must not be dropped by one of its own jobs.
+pub struct Jobs {
+    submitter: Submitter,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Queue {
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    urgent: VecDeque<Job>,
+    waiting: VecDeque<Job>,
+    /// No thread waits for more.
+    is_closed: bool,
+    /// Threads that still look for jobs.
+    alive: usize,
+}
+
+impl Jobs {
+    /// Starts a pool of `threads` threads, at least one.
+    ///
+    /// # Errors
+    /// If a thread cannot be started; those that were are joined.
+    pub fn new(threads: usize) -> io::Result<Jobs> {
+        let queue = Arc::new(Queue { state: Mutex::default(), bell: Condvar::new() });
+        let mut jobs = Jobs { submitter: Submitter { queue }, threads: Vec::new() };
+        for number in 0..threads.max(1) {
+            let queue = Arc::clone(&jobs.submitter.queue);
+            queue.lock().alive += 1;
+            let worker = Arc::clone(&queue);
+            match thread::Builder::new().name(format!("job-{number}")).spawn(move || worker.work()) {
+                Ok(thread) => jobs.threads.push(thread),
+                Err(error) => {
+                    queue.lock().alive -= 1;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// What takes jobs for this pool.
+    pub fn submitter(&self) -> Submitter {
+        self.submitter.clone()
+    }
+}
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        self.submitter.queue.lock().is_closed = true;
+        self.submitter.queue.bell.notify_all();
+        for thread in self.threads.drain(..) {
+            // A job's panic is caught, so the thread ended well.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jobs").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl Submitter {
+    /// Queues a job. It is dropped unrun, here, if the pool has ended.
+    pub fn submit(&self, job: impl FnOnce() + Send + 'static) {
+        self.queue.push(Box::new(job), false);
+    }
+
+    /// As [`submit`](Self::submit), in front of all that were submitted so: for short work that others wait for.
+    pub fn submit_urgent(&self, job: impl FnOnce() + Send + 'static) {
+        self.queue.push(Box::new(job), true);
+    }
+}
+
+impl fmt::Debug for Submitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submitter").finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    fn push(&self, job: Job, is_urgent: bool) {
+        let mut state = self.lock();
+        if state.alive == 0 {
+            // A job's drop may send something: not under the lock.
+            drop(state);
+            return drop(job);
+        }
+        match is_urgent {
+            true => state.urgent.push_back(job),
+            false => state.waiting.push_back(job),
+        }
+        drop(state);
+        self.bell.notify_one();
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.urgent.pop_front().or_else(|| state.waiting.pop_front()) {
+                drop(state);
+                let _ = catch_unwind(AssertUnwindSafe(job));
+                state = self.lock();
+            } else if state.is_closed {
+                state.alive -= 1;
+                return;
+            } else {
+                state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Nothing panics under this lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Parcel = (u64, Option<Box<dyn Any + Send>>);
+type Continuation = Box<dyn FnMut(Option<Box<dyn Any + Send>>)>;
+
+/// Where results arrive on a loop. `Clone`, on the loop's thread only.
+///
+/// It keeps the loop alive while a result is awaited.
+#[derive(Clone)]
+pub struct Desk {
+    core: Rc<DeskCore>,
+}
+
+struct DeskCore {
+    event: Event,
+    sender: Sender<Parcel>,
+    notifier: Notifier,
+    awaited: Rc<RefCell<HashMap<u64, Continuation>>>,
+    next: Cell<u64>,
+}
+
+impl Desk {
+    /// A desk on a loop.
+    ///
+    /// # Errors
+    /// [`reactor::Error::Freed`] when the base is gone.
+    pub fn new(base: &EventBase) -> reactor::Result<Desk> {
+        let (sender, receiver) = channel();
+        let awaited: Rc<RefCell<HashMap<u64, Continuation>>> = Rc::default();
+        let mine = Rc::clone(&awaited);
+        let event =
+            Event::manual(base, EventFlags::PERSIST, move |event, _| deliver(event, &receiver, &mine))?;
+        let notifier = base.notifier();
+        Ok(Desk { core: Rc::new(DeskCore { event, sender, notifier, awaited, next: Cell::new(0) }) })
+    }
+
+    /// Leaves `done` at the desk, to be called from the loop with what the ticket is redeemed for.
+    ///
+    /// `done` is not called if the loop ends before, or if the desk's last handle is dropped.
+    pub fn ticket<T: Send + 'static>(&self, done: impl FnOnce(Result<T, Lost>) + 'static) -> Ticket<T> {
+        let core = &self.core;
+        let number = core.next.get();
+        core.next.set(number.wrapping_add(1));
+        let mut done = Some(done);
+        let continuation = move |parcel: Option<Box<dyn Any + Send>>| {
+            let result =
+                parcel.and_then(|any| any.downcast().ok()).map_or(Err(Lost), |result: Box<T>| Ok(*result));
+            if let Some(done) = done.take() {
+                done(result);
+            }
+        };
+        core.awaited.borrow_mut().insert(number, Box::new(continuation));
+        // Fails only when the base is gone, and then nothing arrives either.
+        let _ = core.event.add(None);
+        Ticket {
+            number,
+            sender: Some(core.sender.clone()),
+            notifier: core.notifier.clone(),
+            event: core.event.ticket(),
+            result: None,
+        }
+    }
+
+    /// Runs `work` on the pool, then `done` on the loop.
+    pub fn run<T: Send + 'static>(
+        &self,
+        jobs: &Submitter,
+        work: impl FnOnce() -> T + Send + 'static,
+        done: impl FnOnce(Result<T, Lost>) + 'static,
+    ) {
+        let ticket = self.ticket(done);
+        jobs.submit(move || ticket.redeem(work()));
+    }
+}
+
+impl Drop for DeskCore {
+    fn drop(&mut self) {
+        self.event.free();
+        let awaited = std::mem::take(&mut *self.awaited.borrow_mut());
+        drop(awaited);
+    }
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").field("awaited", &self.core.awaited.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+fn deliver(event: &Event, receiver: &Receiver<Parcel>, awaited: &RefCell<HashMap<u64, Continuation>>) {
+    for (number, result) in receiver.try_iter() {
+        let continuation = awaited.borrow_mut().remove(&number);
+        if awaited.borrow().is_empty() {
+            event.del();
+        }
+        if let Some(mut continuation) = continuation {
+            continuation(result);
+        }
+    }
+}
+
+/// The right to one call of a continuation. `Send`; dropped, it says [`Lost`].
+pub struct Ticket<T: Send + 'static> {
+    number: u64,
+    sender: Option<Sender<Parcel>>,
+    notifier: Notifier,
+    event: EventTicket,
+    result: Option<Box<T>>,
+}
+
+impl<T: Send + 'static> Ticket<T> {
+    /// Sends the result to the loop.
+    pub fn redeem(mut self, result: T) {
+        self.result = Some(Box::new(result));
+    }
+}
+
+impl<T: Send + 'static> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        let Some(sender) = self.sender.take() else { return };
+        let result = self.result.take().map(|result| result as Box<dyn Any + Send>);
+        // Either fails when the loop is gone: then there is nobody to tell.
+        if sender.send((self.number, result)).is_ok() {
+            let _ = self.notifier.activate(self.event, EventFlags::empty());
+        }
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Ticket<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_arrive_on_the_loop_and_end_it() {
+        let base = EventBase::new().unwrap();
+        let jobs = Jobs::new(3).unwrap();
+        let desk = Desk::new(&base).unwrap();
+        let seen: Rc<RefCell<Vec<u32>>> = Rc::default();
+        for n in 0..100 {
+            let mine = Rc::clone(&seen);
+            desk.run(&jobs.submitter(), move || n * 2, move |result| mine.borrow_mut().push(result.unwrap()));
+        }
+        base.dispatch().unwrap();
+        seen.borrow_mut().sort_unstable();
+        assert_eq!(*seen.borrow(), (0..100).map(|n| n * 2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_continuation_may_ask_again() {
+        let base = EventBase::new().unwrap();
+        let jobs = Jobs::new(1).unwrap();
+        let (desk, rounds) = (Desk::new(&base).unwrap(), Rc::new(Cell::new(0)));
+        fn again(desk: Desk, jobs: Submitter, rounds: Rc<Cell<u32>>) {
+            let (next, pool) = (desk.clone(), jobs.clone());
+            desk.run(
+                &jobs,
+                || (),
+                move |_| {
+                    rounds.set(rounds.get() + 1);
+                    if rounds.get() < 10 {
+                        again(next, pool, rounds);
+                    }
+                },
+            );
+        }
+        again(desk, jobs.submitter(), Rc::clone(&rounds));
+        base.dispatch().unwrap();
+        assert_eq!(rounds.get(), 10);
+    }
+
+    #[test]
+    fn a_job_that_panics_is_lost_and_the_pool_goes_on() {
+        let base = EventBase::new().unwrap();
+        let jobs = Jobs::new(1).unwrap();
+        let desk = Desk::new(&base).unwrap();
+        let seen: Rc<RefCell<Vec<Result<u8, Lost>>>> = Rc::default();
+        let (first, second) = (Rc::clone(&seen), Rc::clone(&seen));
+        desk.run(&jobs.submitter(), || -> u8 { panic!("as asked") }, move |r| first.borrow_mut().push(r));
+        desk.run(&jobs.submitter(), || 7, move |r| second.borrow_mut().push(r));
+        base.dispatch().unwrap();
+        assert_eq!(*seen.borrow(), [Err(Lost), Ok(7)]);
+    }
+
+    #[test]
+    fn a_pool_that_ends_runs_what_is_queued_and_refuses_the_rest() {
+        let base = EventBase::new().unwrap();
+        let jobs = Jobs::new(2).unwrap();
+        let submitter = jobs.submitter();
+        let desk = Desk::new(&base).unwrap();
+        let done = Rc::new(Cell::new(0));
+        for _ in 0..50 {
+            let mine = Rc::clone(&done);
+            desk.run(&submitter, || (), move |result| mine.set(mine.get() + u32::from(result.is_ok())));
+        }
+        drop(jobs);
+        let lost = Rc::new(Cell::new(false));
+        let mine = Rc::clone(&lost);
+        desk.run(&submitter, || (), move |result| mine.set(result == Err(Lost)));
+        base.dispatch().unwrap();
+        assert_eq!((done.get(), lost.get()), (50, true));
+    }
+
+    #[test]
+    fn urgent_jobs_come_first() {
+        let jobs = Jobs::new(1).unwrap();
+        let (hold, held) = channel::<()>();
+        let (sender, order) = channel();
+        let submitter = jobs.submitter();
+        submitter.submit(move || {
+            let _ = held.recv();
+        });
+        for (name, urgent) in [("a", false), ("b", true), ("c", false), ("d", true)] {
+            let sender = sender.clone();
+            let job = move || sender.send(name).unwrap();
+            if urgent { submitter.submit_urgent(job) } else { submitter.submit(job) }
+        }
+        drop((hold, sender));
+        assert_eq!(order.iter().collect::<String>(), "bdac");
+    }
+}

@@ -1,0 +1,10 @@
+//! Self-hosted cloud storage for a LAN: the library behind the program `cloudstore`.
+//!
+//! [`storage`] keeps objects on a disk so that a crash leaves each of them whole; [`jobs`] runs what would block a loop.
+
+pub mod jobs;
+pub mod storage;
+
+// So that the helpers of the tests in `tests/` serve those beside the code too.
+#[cfg(test)]
+extern crate self as cloudstore;

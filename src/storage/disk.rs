@@ -1,0 +1,325 @@
+//! The one door to the disk. Tests put a disk behind it that dies or fails at the n-th operation.
+//!
+//! Every call names a folder by its handle and a file in it by one segment, or opens a path beneath a handle without
+//! following a link: so no name leads out of the data folder, whatever somebody planted in it.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags};
+use rustix::io::Errno;
+
+/// What is to be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Opening {
+    Folder,
+    /// A regular file, for reading.
+    File,
+}
+
+/// What stands in a folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    /// None if it is not UTF-8.
+    pub(crate) name: Option<String>,
+    pub(crate) kind: FileType,
+}
+
+/// A disk. Everything that changes it, and everything that makes a change last, goes through here.
+pub(crate) trait Disk: Send + Sync + Debug {
+    /// Opens what lies beneath a folder; links are never followed.
+    fn open(&self, folder: BorrowedFd<'_>, path: &str, what: Opening) -> io::Result<OwnedFd>;
+    /// Makes a file that did not exist, for reading and writing.
+    fn create(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<File>;
+    fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> io::Result<usize>;
+    fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()>;
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Copies what the file has from `from`; shares the blocks where the disk can.
+    fn copy(&self, from: &File, to: &File) -> io::Result<u64>;
+    /// What the file says of itself; None if nothing.
+    fn tag(&self, file: &File) -> io::Result<Option<Vec<u8>>>;
+    /// Replaces it as a whole.
+    fn set_tag(&self, file: &File, tag: &[u8]) -> io::Result<()>;
+    /// Makes a file or a folder last.
+    fn sync(&self, file: BorrowedFd<'_>) -> io::Result<()>;
+    /// Makes all that was written to the disk of this folder last.
+    fn sync_all(&self, folder: BorrowedFd<'_>) -> io::Result<()>;
+    fn link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
+    fn rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
+    /// As `rename`, if nothing has the new name.
+    fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
+    fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
+    fn make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
+    fn remove_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
+    fn list(&self, folder: BorrowedFd<'_>) -> io::Result<Vec<Found>>;
+}
+
+/// The extended attribute that holds a file's tag.
+const ATTRIBUTE: &str = "user.cloudstore";
+/// A tag has two names of at most 1024 bytes and some numbers.
+const LONGEST_TAG: usize = 4096;
+
+/// The real disk.
+#[derive(Debug)]
+pub(crate) struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, folder: BorrowedFd<'_>, path: &str, what: Opening) -> io::Result<OwnedFd> {
+        // A planted FIFO must not make the opener wait.
+        let flags = match what {
+            Opening::Folder => OFlags::DIRECTORY,
+            Opening::File => OFlags::NONBLOCK | OFlags::NOFOLLOW,
+        };
+        let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
+        let path = if path.is_empty() { "." } else { path };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let mut tries = 0;
+        let fd = loop {
+            match rustix::fs::openat2(folder, path, flags, Mode::empty(), resolve) {
+                // A rename elsewhere raced with the look-up.
+                Err(Errno::AGAIN) if tries < 100 => tries += 1,
+                Err(Errno::INTR) => (),
+                other => break other?,
+            }
+        };
+        if what == Opening::File
+            && FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile
+        {
+            return Err(Errno::ISDIR.into());
+        }
+        Ok(fd)
+    }
+
+    fn create(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<File> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(File::from(rustix::fs::openat(folder, leaf, flags, Mode::from_raw_mode(0o640))?))
+    }
+
+    fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        file.read_at(into, at)
+    }
+
+    fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+        file.write_all_at(bytes, at)
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        file.set_len(len)
+    }
+
+    fn copy(&self, mut from: &File, mut to: &File) -> io::Result<u64> {
+        io::copy(&mut from, &mut to)
+    }
+
+    fn tag(&self, file: &File) -> io::Result<Option<Vec<u8>>> {
+        let mut tag = [0; LONGEST_TAG];
+        match rustix::fs::fgetxattr(file, ATTRIBUTE, &mut tag[..]) {
+            Ok(len) => Ok(Some(tag.get(..len).unwrap_or_default().to_vec())),
+            Err(Errno::NODATA | Errno::RANGE) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn set_tag(&self, file: &File, tag: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::fsetxattr(file, ATTRIBUTE, tag, XattrFlags::empty())?)
+    }
+
+    fn sync(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(rustix::fs::fsync(file)?)
+    }
+
+    fn sync_all(&self, folder: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(folder)?)
+    }
+
+    fn link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        Ok(rustix::fs::linkat(from.0, from.1, to.0, to.1, AtFlags::empty())?)
+    }
+
+    fn rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        Ok(rustix::fs::renameat(from.0, from.1, to.0, to.1)?)
+    }
+
+    fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE) {
+            // This file system does not know the flag. Nobody else of this program makes names meanwhile.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                match rustix::fs::statat(to.0, to.1, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(_) => Err(Errno::EXIST.into()),
+                    Err(Errno::NOENT) => self.rename(from, to),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(folder, leaf, AtFlags::empty())?)
+    }
+
+    fn make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(folder, leaf, Mode::from_raw_mode(0o750))?)
+    }
+
+    fn remove_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(folder, leaf, AtFlags::REMOVEDIR)?)
+    }
+
+    fn list(&self, folder: BorrowedFd<'_>) -> io::Result<Vec<Found>> {
+        let mut found = Vec::new();
+        for entry in rustix::fs::Dir::read_from(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let mut kind = entry.file_type();
+            if kind == FileType::Unknown {
+                let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                kind = FileType::from_raw_mode(stat.st_mode);
+            }
+            found.push(Found { name: name.to_str().ok().map(str::to_owned), kind });
+        }
+        Ok(found)
+    }
+}
+
+/// A disk without extended attributes: tags stand in a folder of their own, under the file's inode number.
+///
+/// Like an attribute, such a tag belongs to the file whatever its names are. One that outlives its file, after a crash,
+/// says another size or name than the file that has the number next, or is replaced with that file's own.
+#[derive(Debug)]
+pub(crate) struct Sidecars {
+    disk: Arc<dyn Disk>,
+    folder: OwnedFd,
+}
+
+impl Sidecars {
+    pub(crate) fn new(disk: Arc<dyn Disk>, folder: OwnedFd) -> Sidecars {
+        Sidecars { disk, folder }
+    }
+}
+
+impl Disk for Sidecars {
+    fn open(&self, folder: BorrowedFd<'_>, path: &str, what: Opening) -> io::Result<OwnedFd> {
+        self.disk.open(folder, path, what)
+    }
+
+    fn create(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<File> {
+        let file = self.disk.create(folder, leaf)?;
+        // What an earlier file of this number said is not true of this one.
+        match self.disk.unlink(self.folder.as_fd(), &number(&file)?) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let _ = self.disk.unlink(folder, leaf);
+                Err(error)
+            }
+            _ => Ok(file),
+        }
+    }
+
+    fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.disk.read_at(file, at, into)
+    }
+
+    fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write_at(file, at, bytes)
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        self.disk.set_len(file, len)
+    }
+
+    fn copy(&self, from: &File, to: &File) -> io::Result<u64> {
+        self.disk.copy(from, to)
+    }
+
+    fn tag(&self, file: &File) -> io::Result<Option<Vec<u8>>> {
+        let sidecar = match self.disk.open(self.folder.as_fd(), &number(file)?, Opening::File) {
+            Ok(sidecar) => File::from(sidecar),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut tag = vec![0; LONGEST_TAG];
+        let len = self.disk.read_at(&sidecar, 0, &mut tag)?;
+        tag.truncate(len);
+        Ok(Some(tag))
+    }
+
+    fn set_tag(&self, file: &File, tag: &[u8]) -> io::Result<()> {
+        let leaf = number(file)?;
+        let new = format!("{leaf}.new");
+        let folder = self.folder.as_fd();
+        match self.disk.unlink(folder, &new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
+        let sidecar = self.disk.create(folder, &new)?;
+        self.disk.write_at(&sidecar, 0, tag)?;
+        self.disk.sync(sidecar.as_fd())?;
+        self.disk.rename((folder, &new), (folder, &leaf))
+    }
+
+    fn sync(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        self.disk.sync(file)?;
+        self.disk.sync(self.folder.as_fd())
+    }
+
+    fn sync_all(&self, folder: BorrowedFd<'_>) -> io::Result<()> {
+        self.disk.sync_all(folder)
+    }
+
+    fn link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        self.disk.link(from, to)
+    }
+
+    fn rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        let replaced = self.disk.open(to.0, to.1, Opening::File).ok().map(File::from);
+        self.disk.rename(from, to)?;
+        self.forget(replaced.as_ref());
+        Ok(())
+    }
+
+    fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        self.disk.rename_new(from, to)
+    }
+
+    fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {
+        let file = self.disk.open(folder, leaf, Opening::File).ok().map(File::from);
+        self.disk.unlink(folder, leaf)?;
+        self.forget(file.as_ref());
+        Ok(())
+    }
+
+    fn make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {
+        self.disk.make_folder(folder, leaf)
+    }
+
+    fn remove_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {
+        self.disk.remove_folder(folder, leaf)
+    }
+
+    fn list(&self, folder: BorrowedFd<'_>) -> io::Result<Vec<Found>> {
+        self.disk.list(folder)
+    }
+}
+
+impl Sidecars {
+    /// Removes the tag of a file that has no name any more. A tag that stays does no harm.
+    fn forget(&self, file: Option<&File>) {
+        let Some(file) = file else { return };
+        if let (Ok(stat), Ok(number)) = (rustix::fs::fstat(file), number(file))
+            && stat.st_nlink == 0
+        {
+            let _ = self.disk.unlink(self.folder.as_fd(), &number);
+        }
+    }
+}
+
+fn number(file: &File) -> io::Result<String> {
+    Ok(rustix::fs::fstat(file)?.st_ino.to_string())
+}

@@ -1,0 +1,428 @@
+//! What is stored, as a table: derived from the objects, which are the truth.
+
+use std::any::Any;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::ops::Bound;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use redb::{
+    Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    StorageBackend, StorageError, Table, TableDefinition, TableError,
+};
+
+use super::disk::{Disk, Opening};
+use super::error::StoreError;
+use super::meta::Row;
+use super::name::Name;
+
+const OBJECTS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("objects");
+/// Files in the folders that are no objects, by path, and why.
+const FOREIGN: TableDefinition<'static, &'static str, &'static str> = TableDefinition::new("foreign");
+const STATE: TableDefinition<'static, &'static str, u64> = TableDefinition::new("state");
+
+/// The rows as of a commit.
+pub(crate) type Snapshot = ReadOnlyTable<&'static str, &'static [u8]>;
+
+const FORMAT_KEY: &str = "format";
+const FORMAT: u64 = 1;
+/// No version above this one was given out before the commit that wrote it.
+const HIGH_KEY: &str = "high";
+
+/// Where the file of an index is.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) folder: OwnedFd,
+    pub(crate) leaf: String,
+    /// For messages.
+    pub(crate) path: PathBuf,
+    /// Whether a commit reaches the disk before it returns.
+    pub(crate) is_synced: bool,
+    /// Bytes of pages that are kept in memory.
+    pub(crate) cache: usize,
+}
+
+/// What is at the place of an index.
+pub(crate) enum Opened {
+    Index(Box<Database>),
+    Missing,
+    /// Not an index, or one that cannot be read.
+    Damaged,
+}
+
+impl Place {
+    /// Opens what is there.
+    pub(crate) fn open(&self) -> Result<Opened, StoreError> {
+        let file = match self.open_file(&self.leaf, false) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Opened::Missing),
+            Err(error) => return Err(StoreError::disk("open the index", self.path.display())(error)),
+        };
+        if file.metadata().is_ok_and(|data| data.len() == 0) {
+            return Ok(Opened::Missing);
+        }
+        match self.database(file) {
+            Ok(database) => match self.format(&database) {
+                Ok(Some(FORMAT)) => Ok(Opened::Index(Box::new(database))),
+                Ok(Some(format)) => {
+                    Err(StoreError::Format { path: self.path.clone(), format, known: FORMAT })
+                }
+                Ok(None) => Ok(Opened::Damaged),
+                Err(error) => Err(StoreError::index("read")(error)),
+            },
+            Err(DatabaseError::Storage(StorageError::Io(error)))
+                if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+            {
+                Err(StoreError::disk("read the index", self.path.display())(error))
+            }
+            Err(_) => Ok(Opened::Damaged),
+        }
+    }
+
+    /// Makes an empty index beside the place; [`put_in_place`](Self::put_in_place) follows when it is filled.
+    pub(crate) fn create(&self) -> Result<Database, StoreError> {
+        let cannot = StoreError::disk("make the index", self.path.display());
+        let made = self.disk.unlink(self.folder.as_fd(), &self.new_leaf());
+        match made {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(cannot(error)),
+            _ => (),
+        }
+        let file = self.open_file(&self.new_leaf(), true).map_err(cannot)?;
+        let database = self.database(file).map_err(StoreError::index("make"))?;
+        let write = database.begin_write().map_err(StoreError::index("write"))?;
+        write.open_table(OBJECTS).map_err(StoreError::index("write"))?;
+        write.open_table(FOREIGN).map_err(StoreError::index("write"))?;
+        let mut state = write.open_table(STATE).map_err(StoreError::index("write"))?;
+        state.insert(FORMAT_KEY, FORMAT).map_err(StoreError::index("write"))?;
+        drop(state);
+        write.commit().map_err(StoreError::index("write"))?;
+        Ok(database)
+    }
+
+    /// Lets what [`create`](Self::create) made take the place.
+    pub(crate) fn put_in_place(&self) -> Result<(), StoreError> {
+        let folder = self.folder.as_fd();
+        let renamed = self.disk.rename((folder, &self.new_leaf()), (folder, &self.leaf));
+        renamed
+            .and_then(|()| self.disk.sync(folder))
+            .map_err(StoreError::disk("put in place the index", self.path.display()))
+    }
+
+    /// Moves what is there aside, under the same name and an ending; what was put there before is replaced.
+    pub(crate) fn put_aside(&self, ending: &str) -> Result<(), StoreError> {
+        let folder = self.folder.as_fd();
+        let aside = format!("{}.{ending}", self.leaf);
+        self.disk
+            .rename((folder, &self.leaf), (folder, &aside))
+            .map_err(StoreError::disk("move aside the index", self.path.display()))
+    }
+
+    /// The first bytes of what is there, at most `most`.
+    pub(crate) fn peek(&self, most: usize) -> Result<Vec<u8>, StoreError> {
+        let cannot = |error| StoreError::disk("read the index", self.path.display())(error);
+        let file: File =
+            self.disk.open(self.folder.as_fd(), &self.leaf, Opening::File).map_err(cannot)?.into();
+        let len = file.metadata().map_err(cannot)?.len().min(most as u64) as usize;
+        let mut bytes = vec![0; len];
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.disk.read_at(&file, done as u64, rest).map_err(cannot)? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        bytes.truncate(done);
+        Ok(bytes)
+    }
+
+    fn new_leaf(&self) -> String {
+        format!("{}.new", self.leaf)
+    }
+
+    fn open_file(&self, leaf: &str, is_new: bool) -> io::Result<File> {
+        if is_new {
+            return self.disk.create(self.folder.as_fd(), leaf);
+        }
+        // The seam opens for reading; the index is written too.
+        use rustix::fs::{Mode, OFlags};
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        Ok(File::from(rustix::fs::openat(&self.folder, leaf, flags, Mode::empty())?))
+    }
+
+    /// A file that was changed behind its back can make redb panic: that is damage too.
+    fn database(&self, file: File) -> Result<Database, DatabaseError> {
+        let backend = Backend { disk: Arc::clone(&self.disk), file, is_synced: self.is_synced };
+        let cache = self.cache;
+        let open = move || {
+            let mut builder = Database::builder();
+            builder.set_cache_size(cache).set_check_integrity_on_open(true).create_with_backend(backend)
+        };
+        let damaged = |_: Box<dyn Any + Send>| {
+            Err(DatabaseError::Storage(StorageError::Corrupted("it cannot be read".to_owned())))
+        };
+        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(damaged)
+    }
+
+    fn format(&self, database: &Database) -> Result<Option<u64>, redb::Error> {
+        let read = database.begin_read()?;
+        match read.open_table(STATE) {
+            Ok(state) => Ok(state.get(FORMAT_KEY)?.map(|format| format.value())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The index of a running store.
+#[derive(Debug)]
+pub(crate) struct Index {
+    /// None while it is broken.
+    database: RwLock<Option<Database>>,
+}
+
+impl Index {
+    pub(crate) fn new(database: Database) -> Index {
+        Index { database: RwLock::new(Some(database)) }
+    }
+
+    /// Lets `change` see and change the rows, and commits if it succeeds. One at a time.
+    pub(crate) fn write<T>(
+        &self,
+        high: impl FnOnce() -> u64,
+        change: impl FnOnce(&mut Rows<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let guard = self.guard();
+        let database = guard.as_ref().ok_or_else(broken)?;
+        write(database, high, change)
+    }
+
+    /// Lets `look` see the rows as of the last commit. Any number at a time, also beside a write.
+    pub(crate) fn read<T>(
+        &self,
+        look: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let guard = self.guard();
+        let read = guard.as_ref().ok_or_else(broken)?.begin_read().map_err(StoreError::index("read"))?;
+        look(&read.open_table(OBJECTS).map_err(StoreError::index("read"))?)
+    }
+
+    /// The row of a name.
+    pub(crate) fn get(&self, name: &str) -> Result<Option<Row>, StoreError> {
+        self.read(|rows| row(rows, name))
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> Result<u64, StoreError> {
+        let guard = self.guard();
+        let read = guard.as_ref().ok_or_else(broken)?.begin_read().map_err(StoreError::index("read"))?;
+        let objects = read.open_table(OBJECTS).map_err(StoreError::index("read"))?;
+        objects.len().map_err(StoreError::index("read"))
+    }
+
+    /// The files in the folders that are no objects, by path, and why.
+    pub(crate) fn foreign(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let cannot = "read";
+        let guard = self.guard();
+        let read = guard.as_ref().ok_or_else(broken)?.begin_read().map_err(StoreError::index(cannot))?;
+        let table = read.open_table(FOREIGN).map_err(StoreError::index(cannot))?;
+        let mut all = Vec::new();
+        for entry in table.iter().map_err(StoreError::index(cannot))? {
+            let (path, why) = entry.map_err(StoreError::index(cannot))?;
+            all.push((path.value().to_owned(), why.value().to_owned()));
+        }
+        Ok(all)
+    }
+
+    /// Replaces a database that failed. The old one is closed before `open` runs.
+    pub(crate) fn mend(&self, open: impl FnOnce() -> Result<Database, StoreError>) -> Result<(), StoreError> {
+        let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        drop(guard.take());
+        *guard = Some(open()?);
+        Ok(())
+    }
+
+    fn guard(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::Index { what: "use", source: Arc::new(redb::Error::DatabaseClosed) }
+}
+
+/// As [`Index::write`], on a database that is not in use yet.
+pub(crate) fn write<T>(
+    database: &Database,
+    high: impl FnOnce() -> u64,
+    change: impl FnOnce(&mut Rows<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    const WRITE: &str = "write";
+    let write = database.begin_write().map_err(StoreError::index(WRITE))?;
+    let mut rows = Rows {
+        objects: write.open_table(OBJECTS).map_err(StoreError::index(WRITE))?,
+        foreign: write.open_table(FOREIGN).map_err(StoreError::index(WRITE))?,
+    };
+    let result = change(&mut rows)?;
+    drop(rows);
+    let mut state = write.open_table(STATE).map_err(StoreError::index(WRITE))?;
+    state.insert(HIGH_KEY, high()).map_err(StoreError::index(WRITE))?;
+    drop(state);
+    write.commit().map_err(StoreError::index(WRITE))?;
+    Ok(result)
+}
+
+/// The highest version that was given out.
+pub(crate) fn high(database: &Database) -> Result<u64, StoreError> {
+    let read = database.begin_read().map_err(StoreError::index("read"))?;
+    let state = read.open_table(STATE).map_err(StoreError::index("read"))?;
+    let high = state.get(HIGH_KEY).map_err(StoreError::index("read"))?;
+    Ok(high.map_or(0, |high| high.value()))
+}
+
+/// The rows, within a write.
+pub(crate) struct Rows<'t> {
+    objects: Table<'t, &'static str, &'static [u8]>,
+    foreign: Table<'t, &'static str, &'static str>,
+}
+
+impl Rows<'_> {
+    pub(crate) fn get(&self, name: &str) -> Result<Option<Row>, StoreError> {
+        row(&self.objects, name)
+    }
+
+    pub(crate) fn insert(&mut self, name: &Name, row: &Row) -> Result<(), StoreError> {
+        self.objects.insert(name.as_str(), &row.encode()[..]).map_err(StoreError::index("write"))?;
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Result<(), StoreError> {
+        self.objects.remove(name).map_err(StoreError::index("write"))?;
+        Ok(())
+    }
+
+    /// Whether an object lies below this name.
+    pub(crate) fn is_folder(&self, name: &Name) -> Result<bool, StoreError> {
+        let prefix = format!("{name}/");
+        let mut below = self.objects.range(&prefix[..]..).map_err(StoreError::index("read"))?;
+        match below.next() {
+            Some(entry) => Ok(entry.map_err(StoreError::index("read"))?.0.value().starts_with(&prefix)),
+            None => Ok(false),
+        }
+    }
+
+    pub(crate) fn add_foreign(&mut self, path: &str, why: &str) -> Result<(), StoreError> {
+        self.foreign.insert(path, why).map_err(StoreError::index("write"))?;
+        Ok(())
+    }
+}
+
+fn row(
+    rows: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<Option<Row>, StoreError> {
+    match rows.get(name).map_err(StoreError::index("read"))? {
+        Some(value) => Row::decode(value.value()).map(Some).ok_or_else(|| damaged_row(name)),
+        None => Ok(None),
+    }
+}
+
+pub(crate) fn damaged_row(name: &str) -> StoreError {
+    let source = redb::Error::Corrupted(format!("the row of {name} cannot be read"));
+    StoreError::Index { what: "read", source: Arc::new(source) }
+}
+
+/// The rows from a name on (behind it, if it is excluded), decoded one by one.
+pub(crate) fn scan(
+    rows: &Snapshot,
+    from: Bound<&str>,
+    mut each: impl FnMut(&str, Row) -> Step,
+) -> Result<(), StoreError> {
+    let mut from = match from {
+        Bound::Included(name) => Bound::Included(name.to_owned()),
+        Bound::Excluded(name) => Bound::Excluded(name.to_owned()),
+        Bound::Unbounded => Bound::Unbounded,
+    };
+    loop {
+        let mut jump = None;
+        let start = from.as_ref().map(String::as_str);
+        let range = (start, Bound::Unbounded);
+        for entry in rows.range::<&str>(range).map_err(StoreError::index("read"))? {
+            let (name, value) = entry.map_err(StoreError::index("read"))?;
+            let name = name.value();
+            let row = Row::decode(value.value()).ok_or_else(|| damaged_row(name))?;
+            match each(name, row) {
+                Step::Next => (),
+                Step::Jump(to) => {
+                    jump = Some(to);
+                    break;
+                }
+                Step::End => return Ok(()),
+            }
+        }
+        match jump {
+            Some(to) => from = Bound::Included(to),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What a [`scan`] does next.
+pub(crate) enum Step {
+    Next,
+    /// Go on at this name.
+    Jump(String),
+    End,
+}
+
+/// The file of an index, behind the same seam as all else.
+#[derive(Debug)]
+struct Backend {
+    disk: Arc<dyn Disk>,
+    file: File,
+    is_synced: bool,
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.disk.read_at(&self.file, offset + done as u64, rest) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(n) => done += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => (),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.set_len(&self.file, len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.is_synced { self.disk.sync(self.file.as_fd()) } else { Ok(()) }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.write_at(&self.file, offset, data)
+    }
+}
+
+/// The folder that an index is to be in, opened, and the name of its file there.
+pub(crate) fn open_folder(path: &Path) -> io::Result<(OwnedFd, String)> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let leaf = path.file_name().and_then(|leaf| leaf.to_str());
+    let leaf =
+        leaf.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "its name is not UTF-8, or it has none"))?;
+    Ok((File::open(folder)?.into(), leaf.to_owned()))
+}

@@ -1,0 +1,438 @@
+//! Objects by name, kept on a disk so that a crash leaves each of them whole.
+//!
+//! A [`Store`] belongs to one loop and never blocks it: what must wait for the disk runs on a small pool and is answered by
+//! a callback. [`Store::share`] gives the same objects to other loops.
+//!
+//! | In the data folder | What |
+//! |---|---|
+//! | `low_storage/<name>` | an object as it is |
+//! | `deep_storage/<name>.gz` | a packed object; `gunzip` reads it |
+//! | `stage/` | what is on its way; empty when nothing is |
+//! | `storage.data` | the index, a table made from the objects |
+//! | `lock` | locked by the process that has the folder |
+//! | `metadata/` | what objects say of themselves, on a disk without extended attributes |
+//!
+//! - **The object is the truth.** Its file says its name, version, size, checksums and times (attribute `user.cloudstore`).
+//!   The index is made anew from the files when it is missing or damaged, and no file is removed because the index does not
+//!   know it.
+//! - **Each change happens or does not.** Until it is complete its file keeps a link in `stage/`; what is found there
+//!   after a crash is finished or undone.
+//! - **Versions** grow with every write, also across restarts.
+//! - **A reader keeps its version** when the object is replaced, moved or removed.
+//!
+//! ```
+//! use cloudstore::storage::{Class, Name, Options, PutOptions, Store};
+//! use reactor::EventBase;
+//!
+//! # let folder = tempfile::tempdir()?;
+//! let base = EventBase::new()?;
+//! let store = Store::open(&base, Options::new(folder.path()))?;
+//! let name = Name::parse("notes/today.txt")?;
+//! let upload = store.begin_put(&name, Class::Low, PutOptions::default(), || ())?;
+//! let _ = upload.write(b"hello")?;
+//! let reader = store.clone();
+//! upload.finish(move |result| {
+//!     let meta = result.unwrap().now.unwrap();
+//!     assert_eq!(meta.size, 5);
+//!     assert_eq!(reader.stat(&name).unwrap(), meta);
+//! });
+//! base.dispatch()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod commit;
+mod disk;
+mod engine;
+mod error;
+mod index;
+mod list;
+mod meta;
+mod name;
+mod object;
+mod original;
+mod pack;
+mod recovery;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod tier;
+mod upload;
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use reactor::EventBase;
+
+pub use commit::{Changed, Precondition};
+pub use engine::{Durability, Options};
+pub use error::StoreError;
+pub use list::{Entry, ListOptions, Page};
+pub use meta::{Class, Meta, Version};
+pub use name::{Folder, MAX_NAME, MAX_SEGMENT, Name, NameError};
+pub use object::{Object, Reader};
+pub use pack::{BLOCK, PackError};
+pub use upload::{Flow, PutOptions, Upload};
+
+use crate::jobs::{Desk, Jobs};
+use commit::{Act, Op, submit};
+use engine::Engine;
+use index::Step;
+use meta::Tag;
+use stage::Staged;
+
+/// A store, as one loop sees it. Cheap to clone; the last handle of all loops closes it, which waits for what the pool does.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    desk: Desk,
+}
+
+/// A store on its way to another loop.
+#[derive(Clone)]
+pub struct SharedStore {
+    shared: Arc<Shared>,
+}
+
+/// In this order: the pool ends before what its jobs use.
+struct Shared {
+    _jobs: Jobs,
+    engine: Arc<Engine>,
+    threads: usize,
+}
+
+impl Store {
+    /// Opens the store in a data folder. What a crash left half done is finished or undone before it returns, and a lost
+    /// index is made anew; so it may block, in the latter case until all objects were looked at.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], [`StoreError::Format`], [`StoreError::Disk`], [`StoreError::Index`].
+    pub fn open(base: &EventBase, options: Options) -> Result<Store, StoreError> {
+        Store::open_with(base, &options, |jobs| Engine::open(&options, jobs))
+    }
+
+    fn open_with(
+        base: &EventBase,
+        options: &Options,
+        open: impl FnOnce(crate::jobs::Submitter) -> Result<Engine, StoreError>,
+    ) -> Result<Store, StoreError> {
+        let threads = options.threads.max(1);
+        let jobs = Jobs::new(threads).map_err(StoreError::disk("start the threads of", "the store"))?;
+        let engine = Arc::new(open(jobs.submitter())?);
+        Ok(Store { shared: Arc::new(Shared { _jobs: jobs, engine, threads }), desk: Desk::new(base)? })
+    }
+
+    /// What another loop's thread [attaches](SharedStore::attach).
+    pub fn share(&self) -> SharedStore {
+        SharedStore { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Begins to write an object. `on_room` is called from the loop when an upload that was [`Flow::Full`] takes more.
+    ///
+    /// The precondition is looked at when the upload is complete, beside all other changes; [`stat`](Self::stat) tells
+    /// before.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn begin_put(
+        &self,
+        name: &Name,
+        class: Class,
+        options: PutOptions,
+        on_room: impl FnMut() + 'static,
+    ) -> Result<Upload, StoreError> {
+        Upload::begin(&self.shared, &self.desk, name, class, options, on_room)
+    }
+
+    /// Opens an object for reading, as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Packed`], [`StoreError::Disk`].
+    pub fn open_read(&self, name: &Name) -> Result<Object, StoreError> {
+        Object::open(&self.shared, &self.desk, name)
+    }
+
+    /// What is known of an object now.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Disk`].
+    pub fn stat(&self, name: &Name) -> Result<Meta, StoreError> {
+        object::look(&self.shared.engine, name).map(|(meta, _)| meta)
+    }
+
+    /// Removes an object.
+    ///
+    /// `done` gets [`StoreError::NotFound`], [`StoreError::Precondition`] or what the disk said.
+    pub fn delete(
+        &self,
+        name: &Name,
+        precondition: Precondition,
+        done: impl FnOnce(Result<Changed, StoreError>) + 'static,
+    ) {
+        self.change(Act::Remove { name: name.clone(), precondition }, done);
+    }
+
+    /// Gives an object another name, and another version. An object of that name is replaced.
+    ///
+    /// `done` gets [`StoreError::NotFound`], [`StoreError::Precondition`] of either, [`StoreError::IsFolder`],
+    /// [`StoreError::BelowObject`], [`StoreError::Occupied`] or what the disk said.
+    pub fn rename(
+        &self,
+        from: &Name,
+        to: &Name,
+        from_is: Precondition,
+        to_is: Precondition,
+        done: impl FnOnce(Result<Changed, StoreError>) + 'static,
+    ) {
+        self.change(Act::Move { from: from.clone(), to: to.clone(), from_is, to_is }, done);
+    }
+
+    /// Copies an object as it is now, in its class.
+    ///
+    /// `done` gets what [`rename`](Self::rename)'s gets.
+    pub fn copy(
+        &self,
+        from: &Name,
+        to: &Name,
+        from_is: Precondition,
+        to_is: Precondition,
+        done: impl FnOnce(Result<Changed, StoreError>) + 'static,
+    ) {
+        let (from, to) = (from.clone(), to.clone());
+        let make = move |engine: &Arc<Engine>| {
+            let (meta, file) = object::look(engine, &from)?;
+            if !from_is.holds(Some(meta.version)) {
+                return Err(StoreError::Precondition { name: from, found: Some(meta.version) });
+            }
+            let mut staged = Staged::create(engine)?;
+            let copied =
+                engine.tiers.disk.copy(&file, staged.file()).map_err(StoreError::disk("copy", &from))?;
+            if copied != meta.stored {
+                return Err(StoreError::Damaged { name: from, why: "its size is not what was written" });
+            }
+            let created = engine.index.get(to.as_str())?.map_or_else(engine::now, |row| row.meta.created);
+            let meta = Meta { version: engine.next_version(), created, ..meta };
+            staged.seal(Tag { name: to, meta, from: None })?;
+            staged.sync()?;
+            Ok(Act::Put { staged, precondition: to_is })
+        };
+        self.make_and_change(make, done);
+    }
+
+    /// Moves an object to the other class; its content, and its time of change, stay.
+    ///
+    /// `done` gets [`StoreError::NotFound`], [`StoreError::Precondition`] (also if somebody wrote the object meanwhile)
+    /// or what the disk said.
+    pub fn change_class(
+        &self,
+        name: &Name,
+        class: Class,
+        precondition: Precondition,
+        done: impl FnOnce(Result<Changed, StoreError>) + 'static,
+    ) {
+        let name = name.clone();
+        let make = move |engine: &Arc<Engine>| {
+            let (meta, file) = object::look(engine, &name)?;
+            if !precondition.holds(Some(meta.version)) {
+                return Err(StoreError::Precondition { name, found: Some(meta.version) });
+            }
+            if meta.class == class {
+                return Ok(Act::Move {
+                    from: name.clone(),
+                    to: name,
+                    from_is: precondition,
+                    to_is: Precondition::None,
+                });
+            }
+            let staged = transcode(engine, &name, &meta, &file, class)?;
+            // What was read is what is replaced.
+            Ok(Act::Put { staged, precondition: Precondition::OneOf(vec![meta.version]) })
+        };
+        self.make_and_change(make, done);
+    }
+
+    /// Removes all objects of a folder, each by itself, in the order of their names. `done` gets how many there were; if
+    /// it fails, some may be gone.
+    pub fn delete_folder(&self, folder: &Folder, done: impl FnOnce(Result<u64, StoreError>) + 'static) {
+        let store = self.clone();
+        delete_page(store, folder.clone(), 0, Box::new(done));
+    }
+
+    /// Reads a page of what is in a folder. A folder that does not exist has an empty page.
+    ///
+    /// Changes that are not answered yet may be missing.
+    pub fn list(
+        &self,
+        folder: &Folder,
+        options: ListOptions,
+        done: impl FnOnce(Result<Page, StoreError>) + 'static,
+    ) {
+        let (engine, folder) = (Arc::clone(&self.shared.engine), folder.clone());
+        let work = move || engine.index.read(|rows| list::page(rows, &folder, &options));
+        let done =
+            |result: Result<_, crate::jobs::Lost>| done(result.unwrap_or_else(|lost| Err(lost.into())));
+        self.desk.run(&self.shared.engine.jobs, work, done);
+    }
+
+    /// How many objects there are.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`].
+    pub fn count(&self) -> Result<u64, StoreError> {
+        self.shared.engine.index.len()
+    }
+
+    /// Files in the folders of the store that are no objects, by path, and why; as of when the index was made. They are
+    /// never touched.
+    ///
+    /// # Errors
+    /// [`StoreError::Index`].
+    pub fn foreign(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.shared.engine.index.foreign()
+    }
+
+    /// Writes to the index when objects were last read; other changes take this along.
+    pub fn note_reads(&self, done: impl FnOnce(Result<(), StoreError>) + 'static) {
+        self.change(Act::Nothing, |result| done(result.map(|_| ())));
+    }
+
+    fn change(&self, act: Act, done: impl FnOnce(Result<Changed, StoreError>) + 'static) {
+        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        submit(&self.shared.engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) });
+    }
+
+    /// Makes a change on the pool, then queues it.
+    fn make_and_change(
+        &self,
+        make: impl FnOnce(&Arc<Engine>) -> Result<Act, StoreError> + Send + 'static,
+        done: impl FnOnce(Result<Changed, StoreError>) + 'static,
+    ) {
+        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        let engine = Arc::clone(&self.shared.engine);
+        self.shared.engine.jobs.submit(move || match make(&engine) {
+            Ok(act) => submit(&engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) }),
+            Err(error) => ticket.redeem(Err(error)),
+        });
+    }
+}
+
+impl SharedStore {
+    /// The store on this loop.
+    ///
+    /// # Errors
+    /// [`StoreError::Loop`].
+    pub fn attach(&self, base: &EventBase) -> Result<Store, StoreError> {
+        Ok(Store { shared: Arc::clone(&self.shared), desk: Desk::new(base)? })
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("data", &self.shared.engine.place.path).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SharedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedStore").field("data", &self.shared.engine.place.path).finish_non_exhaustive()
+    }
+}
+
+/// Writes the content of a file to the stage in another class.
+fn transcode(
+    engine: &Arc<Engine>,
+    name: &Name,
+    meta: &Meta,
+    file: &std::fs::File,
+    class: Class,
+) -> Result<Staged, StoreError> {
+    let mut staged = Staged::create(engine)?;
+    let mut packer = pack::Packer::new();
+    let (mut at, mut crc32c) = (0, 0);
+    if class == Class::Deep {
+        staged.write_at(0, &pack::Packer::HEAD_BYTES)?;
+    }
+    object::each_piece(engine, name, meta, file, |piece| match class {
+        Class::Low => {
+            staged.write_at(at, piece)?;
+            at += piece.len() as u64;
+            crc32c = crc32c::crc32c_append(crc32c, piece);
+            Ok(())
+        }
+        Class::Deep => {
+            let packed = pack::pack_block(piece, engine.level);
+            crc32c = crc32c::crc32c_append(crc32c, piece);
+            let at = packer.push(&packed);
+            staged.write_at(at, &packed.bytes)
+        }
+    })?;
+    if class == Class::Deep {
+        let (end, bytes) = packer.finish();
+        staged.write_at(end, &bytes)?;
+        at = end + bytes.len() as u64;
+    }
+    if crc32c != meta.crc32c {
+        return Err(StoreError::Damaged { name: name.clone(), why: "its checksum is not what was written" });
+    }
+    let meta = Meta { version: engine.next_version(), class, stored: at, ..*meta };
+    staged.seal(Tag { name: name.clone(), meta, from: None })?;
+    staged.sync()?;
+    Ok(staged)
+}
+
+type FolderDone = Box<dyn FnOnce(Result<u64, StoreError>)>;
+
+/// Objects of a folder that are removed at a time.
+const REMOVED_AT_ONCE: usize = 256;
+
+fn delete_page(store: Store, folder: Folder, removed: u64, done: FolderDone) {
+    let engine = Arc::clone(&store.shared.engine);
+    let prefix = folder.prefix().to_owned();
+    let work = move || {
+        let mut names = Vec::new();
+        let collect = |name: &str| {
+            if !name.starts_with(&prefix) || names.len() >= REMOVED_AT_ONCE {
+                return Step::End;
+            }
+            names.extend(Name::parse(name));
+            Step::Next
+        };
+        let mut collect = collect;
+        engine.index.read(|rows| {
+            index::scan(rows, std::ops::Bound::Included(prefix.as_str()), |name, _| collect(name))
+        })?;
+        Ok::<_, StoreError>(names)
+    };
+    let jobs = store.shared.engine.jobs.clone();
+    let desk = store.desk.clone();
+    desk.run(&jobs, work, move |names| match names.unwrap_or_else(|lost| Err(lost.into())) {
+        Err(error) => done(Err(error)),
+        Ok(names) if names.is_empty() => done(Ok(removed)),
+        Ok(names) => {
+            let state = Rc::new(std::cell::RefCell::new((names.len(), removed, None, Some(done))));
+            for name in names {
+                let (state, store2, folder) = (Rc::clone(&state), store.clone(), folder.clone());
+                store.delete(&name, Precondition::None, move |result| {
+                    let mut now = state.borrow_mut();
+                    now.0 -= 1;
+                    match result {
+                        Ok(_) => now.1 += 1,
+                        // Somebody else was faster.
+                        Err(StoreError::NotFound { .. }) => (),
+                        Err(error) => now.2 = Some(error),
+                    }
+                    if now.0 > 0 {
+                        return;
+                    }
+                    let (removed, error, done) = (now.1, now.2.take(), now.3.take());
+                    drop(now);
+                    match (done, error) {
+                        (Some(done), Some(error)) => done(Err(error)),
+                        (Some(done), None) => delete_page(store2, folder, removed, done),
+                        (None, _) => (),
+                    }
+                });
+            }
+        }
+    });
+}

@@ -1,0 +1,384 @@
+//! The store on disks that die, fail, or have no extended attributes.
+
+#[path = "../../tests/util/rig.rs"]
+mod rig;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use reactor::EventBase;
+use rustix::io::Errno;
+
+use super::disk::{Disk, Found, Opening, RealDisk};
+use super::*;
+use rig::{Contents, Rig};
+
+fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Rig, StoreError> {
+    let base = EventBase::new().unwrap();
+    let store = Store::open_with(&base, options, |jobs| Engine::open_on(disk, options, jobs))?;
+    Ok(Rig { store, base })
+}
+
+/// What happens at the n-th operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    None,
+    /// It and all after it are refused, as after the end of the process.
+    Death(u64),
+    /// It fails, those after it do not.
+    Error(u64, Errno),
+}
+
+/// A disk that counts, and goes wrong when it is told to.
+#[derive(Debug)]
+struct FaultyDisk {
+    count: AtomicU64,
+    fault: std::sync::Mutex<Fault>,
+    has_attributes: bool,
+    tripped: AtomicBool,
+    syncs: AtomicU64,
+}
+
+impl FaultyDisk {
+    fn new(has_attributes: bool) -> Arc<FaultyDisk> {
+        Arc::new(FaultyDisk {
+            count: AtomicU64::new(0),
+            fault: std::sync::Mutex::new(Fault::None),
+            has_attributes,
+            tripped: AtomicBool::new(false),
+            syncs: AtomicU64::new(0),
+        })
+    }
+
+    fn arm(&self, fault: Fault) {
+        self.count.store(0, Ordering::SeqCst);
+        self.syncs.store(0, Ordering::SeqCst);
+        self.tripped.store(false, Ordering::SeqCst);
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    fn step(&self) -> io::Result<()> {
+        let n = self.count.fetch_add(1, Ordering::SeqCst);
+        let error = match *self.fault.lock().unwrap() {
+            Fault::Death(at) if n >= at => Errno::IO,
+            Fault::Error(at, errno) if n == at => errno,
+            _ => return Ok(()),
+        };
+        self.tripped.store(true, Ordering::SeqCst);
+        Err(error.into())
+    }
+}
+
+macro_rules! counted {
+    ($($name:ident(&self $(, $arg:ident: $ty:ty)*) -> $out:ty;)*) => {
+        $(fn $name(&self $(, $arg: $ty)*) -> io::Result<$out> {
+            self.step()?;
+            RealDisk.$name($($arg),*)
+        })*
+    };
+}
+
+impl Disk for FaultyDisk {
+    counted! {
+        open(&self, folder: BorrowedFd<'_>, path: &str, what: Opening) -> OwnedFd;
+        create(&self, folder: BorrowedFd<'_>, leaf: &str) -> File;
+        read_at(&self, file: &File, at: u64, into: &mut [u8]) -> usize;
+        set_len(&self, file: &File, len: u64) -> ();
+        copy(&self, from: &File, to: &File) -> u64;
+        link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
+        rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
+        rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
+        unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
+        make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
+        remove_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
+        list(&self, folder: BorrowedFd<'_>) -> Vec<Found>;
+    }
+
+    // Only counted: no power is lost here, and real ones take long.
+    fn sync(&self, _file: BorrowedFd<'_>) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        self.step()
+    }
+
+    fn sync_all(&self, _folder: BorrowedFd<'_>) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        self.step()
+    }
+
+    /// A write that dies has written half.
+    fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let was_whole = !self.tripped.load(Ordering::SeqCst);
+        self.step().inspect_err(|_| {
+            if was_whole {
+                let _ = RealDisk.write_at(file, at, &bytes[..bytes.len() / 2]);
+            }
+        })?;
+        RealDisk.write_at(file, at, bytes)
+    }
+
+    fn tag(&self, file: &File) -> io::Result<Option<Vec<u8>>> {
+        if !self.has_attributes {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        self.step()?;
+        RealDisk.tag(file)
+    }
+
+    fn set_tag(&self, file: &File, tag: &[u8]) -> io::Result<()> {
+        if !self.has_attributes {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        self.step()?;
+        RealDisk.set_tag(file, tag)
+    }
+}
+
+fn options(data: &Path) -> Options {
+    Options { threads: 2, index_cache: 1 << 20, ..Options::new(data) }
+}
+
+/// What a test does while the disk goes wrong.
+struct Scene {
+    name: &'static str,
+    before: fn(&Rig),
+    during: fn(&Rig) -> Result<Changed, StoreError>,
+}
+
+const SCENES: &[Scene] = &[
+    Scene { name: "upload", before: |_| (), during: |rig| rig.put("a/b/new", Class::Low, b"new") },
+    Scene { name: "deep upload", before: |_| (), during: |rig| rig.put("a/b/new", Class::Deep, b"new") },
+    Scene {
+        name: "overwrite",
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"old").unwrap();
+        },
+        during: |rig| rig.put("f/x", Class::Low, b"the new one"),
+    },
+    Scene {
+        name: "deep overwrite",
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"old").unwrap();
+        },
+        during: |rig| rig.put("f/x", Class::Deep, b"the new one"),
+    },
+    Scene {
+        name: "overwrite in the other class",
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"old").unwrap();
+        },
+        during: |rig| rig.put("f/x", Class::Low, b"the new one"),
+    },
+    Scene {
+        name: "delete",
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"old").unwrap();
+        },
+        during: |rig| rig.delete("f/x"),
+    },
+    Scene {
+        name: "move",
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"moved").unwrap();
+        },
+        during: |rig| rig.rename("f/x", "g/y"),
+    },
+    Scene {
+        name: "move over another",
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"moved").unwrap();
+            rig.put("g/y", Class::Low, b"replaced").unwrap();
+        },
+        during: |rig| rig.rename("f/x", "g/y"),
+    },
+    Scene {
+        name: "move over a younger one of the other class",
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"moved").unwrap();
+            rig.put("g/y", Class::Deep, b"replaced").unwrap();
+        },
+        during: |rig| rig.rename("f/x", "g/y"),
+    },
+    Scene {
+        name: "copy",
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"copied").unwrap();
+        },
+        during: |rig| rig.copy("f/x", "f/z"),
+    },
+    Scene {
+        name: "to deep",
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"class").unwrap();
+        },
+        during: |rig| rig.change_class("f/x", Class::Deep),
+    },
+    Scene {
+        name: "to low",
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"class").unwrap();
+        },
+        during: |rig| rig.change_class("f/x", Class::Low),
+    },
+];
+
+/// Runs a scene with a fault at one operation; returns whether the fault happened.
+fn play(scene: &Scene, changed: &Contents, has_attributes: bool, fault: Fault) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new(has_attributes);
+    let options = options(folder.path());
+    let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+    rig.put("bystander", Class::Low, b"stays").unwrap();
+    (scene.before)(&rig);
+    let before = rig.check(folder.path());
+    disk.arm(fault);
+    let result = (scene.during)(&rig);
+    let happened = disk.tripped.load(Ordering::SeqCst);
+    let what = format!("{} {fault:?} {has_attributes}: {result:?}", scene.name);
+    assert!(happened || result.is_ok(), "{what}");
+    // Each object is the old or the new one; an acknowledged change is there.
+    let check = |after: &Contents| {
+        assert!(after == changed || (*after == before && result.is_err()), "{what}\n{after:?}");
+    };
+    if matches!(fault, Fault::Error(..)) {
+        // The store goes on, and is in order after the next change at the latest.
+        disk.arm(Fault::None);
+        rig.put("next", Class::Low, b"next").unwrap_or_else(|error| panic!("{what}: {error}"));
+        let mut after = rig.check(folder.path());
+        after.remove("next");
+        check(&after);
+        rig.delete("next").unwrap();
+    }
+    drop(rig);
+    disk.arm(Fault::None);
+    let rig = open(disk, &options).unwrap_or_else(|error| panic!("{what}: {error}"));
+    check(&rig.check(folder.path()));
+    happened
+}
+
+/// What there is when the scene goes well.
+fn rehearse(scene: &Scene) -> Contents {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::open(&options(folder.path())).unwrap();
+    rig.put("bystander", Class::Low, b"stays").unwrap();
+    (scene.before)(&rig);
+    (scene.during)(&rig).unwrap();
+    rig.check(folder.path())
+}
+
+fn each_operation(has_attributes: bool, fault: impl Fn(u64) -> Fault) {
+    for scene in SCENES {
+        let changed = rehearse(scene);
+        let mut n = 0;
+        while play(scene, &changed, has_attributes, fault(n)) {
+            n += 1;
+        }
+        assert!(n > 10, "{}: {n}", scene.name);
+    }
+}
+
+#[test]
+fn a_death_at_any_operation_leaves_old_or_new() {
+    each_operation(true, Fault::Death);
+}
+
+#[test]
+fn an_io_error_at_any_operation_leaves_old_or_new() {
+    each_operation(true, |n| Fault::Error(n, Errno::IO));
+}
+
+#[test]
+fn a_full_disk_at_any_operation_leaves_old_or_new() {
+    each_operation(true, |n| Fault::Error(n, Errno::NOSPC));
+}
+
+#[test]
+fn a_death_without_extended_attributes_leaves_old_or_new() {
+    each_operation(false, Fault::Death);
+}
+
+#[test]
+fn an_io_error_without_extended_attributes_leaves_old_or_new() {
+    each_operation(false, |n| Fault::Error(n, Errno::IO));
+}
+
+/// A start that dies while it recovers is followed by one that does not.
+#[test]
+fn a_death_during_recovery_is_recovered_from() {
+    for scene in SCENES {
+        let changed = rehearse(scene);
+        // Somewhere in the middle: the change is visible and the index does not know.
+        for first in [12, 16, 20] {
+            let mut n = 0;
+            loop {
+                let folder = tempfile::tempdir().unwrap();
+                let (disk, options) = (FaultyDisk::new(true), options(folder.path()));
+                let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+                rig.put("bystander", Class::Low, b"stays").unwrap();
+                (scene.before)(&rig);
+                let before = rig.check(folder.path());
+                disk.arm(Fault::Death(first));
+                let _ = (scene.during)(&rig);
+                drop(rig);
+                disk.arm(Fault::Death(n));
+                let opened = open(Arc::clone(&disk) as _, &options);
+                let happened = disk.tripped.load(Ordering::SeqCst);
+                drop(opened);
+                disk.arm(Fault::None);
+                let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+                let after = rig.check(folder.path());
+                assert!(after == changed || after == before, "{} {first} {n}: {after:?}", scene.name);
+                if !happened {
+                    break;
+                }
+                n += 3;
+            }
+        }
+    }
+}
+
+/// The index goes with the failure, and comes back with the disk.
+#[test]
+fn a_disk_that_was_full_is_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, options) = (FaultyDisk::new(true), options(folder.path()));
+    let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+    rig.put("a", Class::Low, b"1").unwrap();
+    disk.arm(Fault::Death(3));
+    for _ in 0..3 {
+        assert!(rig.put("a", Class::Low, b"2").is_err());
+    }
+    disk.arm(Fault::None);
+    rig.put("b", Class::Deep, b"3").unwrap();
+    let contents = rig.check(folder.path());
+    assert_eq!(contents.len(), 2);
+}
+
+/// Many writes at once share their flushes.
+#[test]
+fn concurrent_writes_share_flushes() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new(true);
+    let rig = open(Arc::clone(&disk) as _, &options(folder.path())).unwrap();
+    disk.arm(Fault::None);
+    let count = 200;
+    let done = std::rc::Rc::new(std::cell::Cell::new(0));
+    for n in 0..count {
+        let name = Name::parse(&format!("many/{n}")).unwrap();
+        let upload = rig.store.begin_put(&name, Class::Low, PutOptions::default(), || ()).unwrap();
+        let _ = upload.write(b"small").unwrap();
+        let mine = done.clone();
+        upload.finish(move |result| {
+            result.unwrap();
+            mine.set(mine.get() + 1);
+        });
+    }
+    rig.base.dispatch().unwrap();
+    assert_eq!(done.get(), count);
+    let syncs = disk.syncs.load(Ordering::SeqCst);
+    assert!(syncs < count, "{syncs} flushes for {count} writes");
+    assert_eq!(rig.check(folder.path()).len() as u64, count);
+}

@@ -1,0 +1,197 @@
+//! Where objects lie: `low_storage/<name>`, `deep_storage/<name>.gz`, and `stage/` for what is on its way.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::disk::{Disk, Opening};
+use super::error::StoreError;
+use super::meta::{Class, Tag};
+use super::name::Name;
+
+/// The folders of a store, open.
+#[derive(Debug)]
+pub(crate) struct Tiers {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) root: OwnedFd,
+    pub(crate) low: OwnedFd,
+    pub(crate) deep: OwnedFd,
+    pub(crate) stage: OwnedFd,
+}
+
+/// Folders that must be made to last, each once.
+#[derive(Default, Debug)]
+pub(crate) struct Unsynced {
+    folders: Vec<((u64, u64), OwnedFd, String)>,
+}
+
+impl Unsynced {
+    fn add(&mut self, folder: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+        let stat = rustix::fs::fstat(folder)?;
+        let key = (stat.st_dev, stat.st_ino);
+        if self.folders.iter().all(|(known, ..)| *known != key) {
+            self.folders.push((key, folder.try_clone_to_owned()?, path.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Makes all of them last.
+    pub(crate) fn sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        for (_, folder, path) in self.folders.drain(..) {
+            disk.sync(folder.as_fd()).map_err(StoreError::disk("put on the disk the folder", path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Tiers {
+    pub(crate) fn folder(&self, class: Class) -> BorrowedFd<'_> {
+        match class {
+            Class::Low => self.low.as_fd(),
+            Class::Deep => self.deep.as_fd(),
+        }
+    }
+
+    /// Opens the file of an object; None if there is none.
+    pub(crate) fn open(&self, class: Class, name: &Name) -> Result<Option<File>, StoreError> {
+        match self.disk.open(self.folder(class), &path_of(class, name), Opening::File) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(StoreError::disk("open", name)(error)),
+        }
+    }
+
+    /// What the file of an object says of itself; None if it says nothing that makes sense.
+    pub(crate) fn tag(&self, file: &File, path: &str) -> Result<Option<Tag>, StoreError> {
+        let bytes = self.disk.tag(file).map_err(StoreError::disk("read the metadata of", path))?;
+        Ok(bytes.and_then(|bytes| Tag::decode(&bytes)))
+    }
+
+    /// The folder of an object's file, and the file's name in it. Folders that are missing are made.
+    pub(crate) fn make_parent(
+        &self,
+        class: Class,
+        name: &Name,
+        unsynced: &mut Unsynced,
+    ) -> Result<(OwnedFd, String), StoreError> {
+        let (folder, leaf) = name.split();
+        let cannot = StoreError::disk("make the folder of", name);
+        let parent = self.make_folders(class, folder, unsynced).map_err(cannot)?;
+        Ok((parent, leaf_of(class, leaf)))
+    }
+
+    fn make_folders(&self, class: Class, folder: &str, unsynced: &mut Unsynced) -> io::Result<OwnedFd> {
+        let top = self.folder(class);
+        match self.disk.open(top, folder, Opening::Folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => (),
+            opened => {
+                let opened = opened?;
+                unsynced.add(opened.as_fd(), folder)?;
+                return Ok(opened);
+            }
+        }
+        let mut at = top.try_clone_to_owned()?;
+        for segment in folder.split('/') {
+            match self.disk.make_folder(at.as_fd(), segment) {
+                Ok(()) => unsynced.add(at.as_fd(), folder)?,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => (),
+                Err(error) => return Err(error),
+            }
+            at = self.disk.open(at.as_fd(), segment, Opening::Folder)?;
+        }
+        unsynced.add(at.as_fd(), folder)?;
+        Ok(at)
+    }
+
+    /// The folder of an object's file, and the file's name in it; None if there is no such folder.
+    pub(crate) fn parent(&self, class: Class, name: &Name) -> Result<Option<(OwnedFd, String)>, StoreError> {
+        let (folder, leaf) = name.split();
+        match self.disk.open(self.folder(class), folder, Opening::Folder) {
+            Ok(parent) => Ok(Some((parent, leaf_of(class, leaf)))),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(StoreError::disk("open the folder of", name)(error)),
+        }
+    }
+
+    /// Removes the file of an object, if it is there.
+    pub(crate) fn unlink(
+        &self,
+        class: Class,
+        name: &Name,
+        unsynced: &mut Unsynced,
+    ) -> Result<(), StoreError> {
+        let Some((parent, leaf)) = self.parent(class, name)? else { return Ok(()) };
+        let unlinked = match self.disk.unlink(parent.as_fd(), &leaf) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => unsynced.add(parent.as_fd(), name.split().0),
+        };
+        unlinked.map_err(StoreError::disk("remove", name))
+    }
+
+    /// Remembers that the folder of an object changed.
+    pub(crate) fn changed(
+        &self,
+        parent: &OwnedFd,
+        name: &Name,
+        unsynced: &mut Unsynced,
+    ) -> Result<(), StoreError> {
+        unsynced.add(parent.as_fd(), name.split().0).map_err(StoreError::disk("look at the folder of", name))
+    }
+
+    /// Remembers that the stage changed.
+    pub(crate) fn changed_stage(&self, unsynced: &mut Unsynced) -> Result<(), StoreError> {
+        unsynced.add(self.stage.as_fd(), "stage").map_err(StoreError::disk("look at the folder", "stage"))
+    }
+
+    /// Removes the folders of a name that hold nothing any more, from the deepest up.
+    pub(crate) fn prune(&self, class: Class, name: &Name) -> Result<(), StoreError> {
+        let mut folder = name.split().0;
+        while !folder.is_empty() {
+            let (above, leaf) = folder.rsplit_once('/').unwrap_or(("", folder));
+            let removed = self
+                .disk
+                .open(self.folder(class), above, Opening::Folder)
+                .and_then(|above| self.disk.remove_folder(above.as_fd(), leaf));
+            match removed {
+                Ok(()) => (),
+                Err(error) if is_absent(&error) => (),
+                // Something is in it.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) =>
+                {
+                    break;
+                }
+                Err(error) => return Err(StoreError::disk("remove the empty folder", folder)(error)),
+            }
+            folder = above;
+        }
+        Ok(())
+    }
+}
+
+/// Where the file of an object is, beneath the folder of its class.
+pub(crate) fn path_of(class: Class, name: &Name) -> Cow<'_, str> {
+    match class {
+        Class::Low => Cow::Borrowed(name.as_str()),
+        Class::Deep => Cow::Owned(format!("{name}.gz")),
+    }
+}
+
+fn leaf_of(class: Class, leaf: &str) -> String {
+    match class {
+        Class::Low => leaf.to_owned(),
+        Class::Deep => format!("{leaf}.gz"),
+    }
+}
+
+/// Nothing of ours is there: no file, a file for a folder, a folder or a link for a file.
+fn is_absent(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        code,
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::ISDIR | Errno::LOOP | Errno::XDEV | Errno::NXIO)
+    )
+}

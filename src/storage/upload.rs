@@ -1,0 +1,449 @@
+//! An object on its way in.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use reactor::Evbuffer;
+use sha2::{Digest, Sha256};
+
+use super::Shared;
+use super::commit::{Act, Changed, Op, Precondition, submit};
+use super::engine::{Engine, lock_of, now};
+use super::error::StoreError;
+use super::meta::{Class, Meta, Tag};
+use super::name::Name;
+use super::pack::{BLOCK, Packed, Packer, pack_block};
+use super::stage::Staged;
+use crate::jobs::{Desk, Lost};
+
+/// What an upload is to be, beside its bytes.
+#[derive(Clone, Debug, Default)]
+pub struct PutOptions {
+    /// What must be true of the name when the upload is complete.
+    pub precondition: Precondition,
+    /// When the content was last changed, in microseconds since 1970; now if none is given.
+    pub modified: Option<i64>,
+    /// Compute the SHA-256 and keep it.
+    pub sha256: bool,
+    /// Fail unless the SHA-256 is this; it is kept.
+    pub expected_sha256: Option<[u8; 32]>,
+    /// Fail unless the CRC-32C is this.
+    pub expected_crc32c: Option<u32>,
+    /// Fail unless there are so many bytes.
+    pub expected_size: Option<u64>,
+}
+
+/// Whether an upload takes more now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Flow {
+    /// It does.
+    Open,
+    /// It took these bytes and works on them: write the next when its `on_room` is called.
+    Full,
+}
+
+/// An object on its way in, made by [`Store::begin_put`](super::Store::begin_put).
+///
+/// Nothing of it is seen before [`finish`](Self::finish) succeeds. Dropping it ends it: the old object stays as it was,
+/// and nothing stays behind.
+pub struct Upload {
+    core: Rc<RefCell<Core>>,
+}
+
+struct Core {
+    shared: Arc<Shared>,
+    desk: Desk,
+    name: Name,
+    class: Class,
+    options: PutOptions,
+    sha256: Option<Sha256>,
+    body: Body,
+    /// Its first failure; all later calls repeat it.
+    failed: Option<StoreError>,
+}
+
+enum Body {
+    Low {
+        staged: Staged,
+        size: u64,
+        crc32c: u32,
+    },
+    Deep(Deep),
+    /// Finished, or failed.
+    Over,
+}
+
+type Done = Box<dyn FnOnce(Result<Changed, StoreError>)>;
+
+struct Deep {
+    packing: Arc<Packing>,
+    /// The block that is not full yet.
+    block: Vec<u8>,
+    next: u64,
+    /// Blocks that the pool works on.
+    working: usize,
+    most: usize,
+    is_full: bool,
+    on_room: Option<Box<dyn FnMut()>>,
+    /// Set when all bytes are in.
+    done: Option<Done>,
+}
+
+/// A packed file that grows block by block, on the threads of the pool.
+struct Packing {
+    inner: Mutex<PackingInner>,
+}
+
+struct PackingInner {
+    staged: Staged,
+    packer: Packer,
+    next: u64,
+    /// Packed before their turn.
+    early: BTreeMap<u64, Packed>,
+}
+
+/// A larger file is flushed before it waits for its commit, so that small ones do not wait for it.
+const FLUSHED_APART: u64 = 4 * 1024 * 1024;
+
+impl Upload {
+    pub(super) fn begin(
+        shared: &Arc<Shared>,
+        desk: &Desk,
+        name: &Name,
+        class: Class,
+        options: PutOptions,
+        on_room: impl FnMut() + 'static,
+    ) -> Result<Upload, StoreError> {
+        let engine = &shared.engine;
+        let staged = Staged::create(engine)?;
+        let body = match class {
+            Class::Low => Body::Low { staged, size: 0, crc32c: 0 },
+            Class::Deep => {
+                staged.write_at(0, &Packer::HEAD_BYTES)?;
+                let (packer, early) = (Packer::new(), BTreeMap::new());
+                let inner = Mutex::new(PackingInner { staged, packer, next: 0, early });
+                Body::Deep(Deep {
+                    packing: Arc::new(Packing { inner }),
+                    block: Vec::new(),
+                    next: 0,
+                    working: 0,
+                    most: shared.threads + 1,
+                    is_full: false,
+                    on_room: Some(Box::new(on_room)),
+                    done: None,
+                })
+            }
+        };
+        let sha256 = (options.sha256 || options.expected_sha256.is_some()).then(Sha256::new);
+        let (shared, desk, name) = (Arc::clone(shared), desk.clone(), name.clone());
+        let core = Core { shared, desk, name, class, options, sha256, body, failed: None };
+        Ok(Upload { core: Rc::new(RefCell::new(core)) })
+    }
+
+    /// Takes bytes. Low ones are in the file when it returns, deep ones are packed elsewhere.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`]; the upload has failed then, and is best dropped.
+    pub fn write(&self, bytes: &[u8]) -> Result<Flow, StoreError> {
+        let mut core = self.core.borrow_mut();
+        if let Some(error) = &core.failed {
+            return Err(error.clone());
+        }
+        if let Some(sha256) = &mut core.sha256 {
+            sha256.update(bytes);
+        }
+        let core = &mut *core;
+        let written = match &mut core.body {
+            Body::Low { staged, size, crc32c } => {
+                let written = staged.write_at(*size, bytes);
+                *size += bytes.len() as u64;
+                *crc32c = crc32c::crc32c_append(*crc32c, bytes);
+                written.map(|()| Flow::Open)
+            }
+            Body::Deep(deep) => {
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    if deep.block.capacity() == 0 {
+                        deep.block.reserve_exact(BLOCK);
+                    }
+                    let (now, later) = rest.split_at(rest.len().min(BLOCK - deep.block.len()));
+                    deep.block.extend_from_slice(now);
+                    rest = later;
+                    if deep.block.len() == BLOCK {
+                        deep.pack(&core.shared, &core.desk, Rc::clone(&self.core));
+                    }
+                }
+                deep.is_full = deep.working >= deep.most;
+                Ok(if deep.is_full { Flow::Full } else { Flow::Open })
+            }
+            Body::Over => Err(StoreError::Lost(Lost)),
+        };
+        if let Err(error) = &written {
+            core.failed = Some(error.clone());
+            core.body = Body::Over;
+        }
+        written
+    }
+
+    /// Takes all bytes of a buffer, which is empty then.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_buffer(&self, buffer: &Evbuffer) -> Result<Flow, StoreError> {
+        let mut flow = Flow::Open;
+        while !buffer.is_empty() {
+            let taken = {
+                let peek = buffer.peek(..)?;
+                let mut taken = 0;
+                for slice in peek.slices() {
+                    flow = self.write(slice)?;
+                    taken += slice.len();
+                }
+                taken
+            };
+            buffer.drain(taken)?;
+        }
+        Ok(flow)
+    }
+
+    /// Ends the upload: `done` is called from the loop when the object is there, as lasting as the store's durability
+    /// says, or when it is not and the old one is.
+    pub fn finish(self, done: impl FnOnce(Result<Changed, StoreError>) + 'static) {
+        let failed = self.core.borrow().failed.clone();
+        if let Some(error) = failed {
+            let ticket = self
+                .core
+                .borrow()
+                .desk
+                .ticket(move |result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+            return ticket.redeem(Err(error));
+        }
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        match &mut core.body {
+            Body::Low { .. } => core.finish_low(Box::new(done)),
+            Body::Deep(deep) => {
+                if !deep.block.is_empty() {
+                    deep.pack(&core.shared, &core.desk, Rc::clone(&self.core));
+                }
+                deep.on_room = None;
+                deep.done = Some(Box::new(done));
+                if deep.working == 0 {
+                    core.finish_deep();
+                }
+            }
+            Body::Over => (),
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Ok(mut core) = self.core.try_borrow_mut() else { return };
+        let is_finished = matches!(&core.body, Body::Deep(Deep { done: Some(_), .. }));
+        if !is_finished {
+            let body = std::mem::replace(&mut core.body, Body::Over);
+            let jobs = core.shared.engine.jobs.clone();
+            drop(core);
+            // To remove a large file takes long.
+            match body {
+                Body::Low { staged, .. } => jobs.submit(move || drop(staged)),
+                Body::Deep(deep) => {
+                    let packing = Arc::clone(&deep.packing);
+                    drop(deep);
+                    jobs.submit(move || drop(packing));
+                }
+                Body::Over => (),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let core = self.core.borrow();
+        f.debug_struct("Upload").field("name", &core.name).field("class", &core.class).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn finish_low(&mut self, done: Done) {
+        let Body::Low { mut staged, size, crc32c } = std::mem::replace(&mut self.body, Body::Over) else {
+            return;
+        };
+        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        let seal = self.seal();
+        let engine = Arc::clone(&self.shared.engine);
+        let is_large = size >= FLUSHED_APART;
+        let prepare = move |staged: &mut Staged| {
+            let tag = seal.tag(&engine, Class::Low, size, size, crc32c)?;
+            staged.seal(tag)?;
+            if is_large { staged.sync() } else { Ok(()) }
+        };
+        let engine = Arc::clone(&self.shared.engine);
+        let precondition = std::mem::take(&mut self.options.precondition);
+        let commit = move || match prepare(&mut staged) {
+            Ok(()) => {
+                let reply = Box::new(move |result| ticket.redeem(result));
+                submit(&engine, Op { act: Act::Put { staged, precondition }, reply });
+            }
+            Err(error) => {
+                drop(staged);
+                ticket.redeem(Err(error));
+            }
+        };
+        // Small ones: sealing is one quick call, and the commit is the next job.
+        if is_large { self.shared.engine.jobs.submit(commit) } else { commit() }
+    }
+
+    fn finish_deep(&mut self) {
+        let Body::Deep(deep) = std::mem::replace(&mut self.body, Body::Over) else { return };
+        let Some(done) = deep.done else { return };
+        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        let failed = self.failed.clone();
+        let seal = self.seal();
+        let engine = Arc::clone(&self.shared.engine);
+        let precondition = std::mem::take(&mut self.options.precondition);
+        let packing = deep.packing;
+        self.shared.engine.jobs.submit(move || {
+            let prepared =
+                failed.map_or(Ok(()), Err).and_then(|()| packing.into_staged()).and_then(|packed| {
+                    let (mut staged, stored, size, crc32c) = packed;
+                    staged.seal(seal.tag(&engine, Class::Deep, size, stored, crc32c)?)?;
+                    if stored >= FLUSHED_APART {
+                        staged.sync()?;
+                    }
+                    Ok(staged)
+                });
+            match prepared {
+                Ok(staged) => {
+                    let reply = Box::new(move |result| ticket.redeem(result));
+                    submit(&engine, Op { act: Act::Put { staged, precondition }, reply });
+                }
+                Err(error) => ticket.redeem(Err(error)),
+            }
+        });
+    }
+
+    fn seal(&mut self) -> Seal {
+        let sha256 = self.sha256.take().map(|sha256| sha256.finalize().into());
+        Seal { name: self.name.clone(), sha256, options: self.options.clone() }
+    }
+}
+
+impl Deep {
+    /// Sends the block to the pool.
+    fn pack(&mut self, shared: &Arc<Shared>, desk: &Desk, core: Rc<RefCell<Core>>) {
+        let block = std::mem::take(&mut self.block);
+        let number = self.next;
+        self.next += 1;
+        self.working += 1;
+        let packing = Arc::clone(&self.packing);
+        let level = shared.engine.level;
+        let work = move || packing.add(number, pack_block(&block, level));
+        desk.run(&shared.engine.jobs, work, move |result| packed(&core, result));
+    }
+}
+
+/// A block is in the file, or cannot be.
+fn packed(core: &Rc<RefCell<Core>>, result: Result<Result<(), StoreError>, Lost>) {
+    let result = result.unwrap_or_else(|lost| Err(lost.into()));
+    let mut on_room = None;
+    {
+        let mut core = core.borrow_mut();
+        let core = &mut *core;
+        let Body::Deep(deep) = &mut core.body else { return };
+        deep.working -= 1;
+        if let Err(error) = result {
+            core.failed.get_or_insert(error);
+        }
+        if deep.done.is_some() {
+            if deep.working == 0 {
+                core.finish_deep();
+            }
+        } else if deep.is_full && deep.working < deep.most {
+            deep.is_full = false;
+            on_room = deep.on_room.take();
+        }
+    }
+    // The caller's closure runs with nothing borrowed, and may have ended the upload.
+    if let Some(mut run) = on_room {
+        run();
+        if let Body::Deep(deep) = &mut core.borrow_mut().body {
+            deep.on_room.get_or_insert(run);
+        }
+    }
+}
+
+impl Packing {
+    /// Writes a packed block, and those behind it that came before their turn.
+    fn add(&self, number: u64, packed: Packed) -> Result<(), StoreError> {
+        let mut inner = lock_of(&self.inner);
+        let inner = &mut *inner;
+        inner.early.insert(number, packed);
+        while let Some(packed) = inner.early.remove(&inner.next) {
+            let at = inner.packer.push(&packed);
+            inner.next += 1;
+            inner.staged.write_at(at, &packed.bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The finished file, its bytes, the bytes of its content and their CRC-32C.
+    fn into_staged(self: Arc<Packing>) -> Result<(Staged, u64, u64, u32), StoreError> {
+        let packing = Arc::into_inner(self).ok_or(StoreError::Lost(Lost))?;
+        let PackingInner { staged, packer, .. } =
+            packing.inner.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (size, crc32c) = (packer.input(), packer.crc32c());
+        let (at, end) = packer.finish();
+        staged.write_at(at, &end)?;
+        Ok((staged, at + end.len() as u64, size, crc32c))
+    }
+}
+
+/// What is known before the bytes are counted.
+struct Seal {
+    name: Name,
+    sha256: Option<[u8; 32]>,
+    options: PutOptions,
+}
+
+impl Seal {
+    fn tag(
+        self,
+        engine: &Engine,
+        class: Class,
+        size: u64,
+        stored: u64,
+        crc32c: u32,
+    ) -> Result<Tag, StoreError> {
+        let Seal { name, sha256, options } = self;
+        let mismatch = |what, found: String, expected: String| {
+            Err(StoreError::Mismatch { name: name.clone(), what, found, expected })
+        };
+        if let Some(expected) = options.expected_size.filter(|expected| *expected != size) {
+            return mismatch("size", size.to_string(), expected.to_string());
+        }
+        if let Some(expected) = options.expected_crc32c.filter(|expected| *expected != crc32c) {
+            return mismatch("CRC-32C", format!("{crc32c:08x}"), format!("{expected:08x}"));
+        }
+        if let (Some(expected), Some(found)) = (options.expected_sha256, sha256)
+            && expected != found
+        {
+            return mismatch("SHA-256", hex(&found), hex(&expected));
+        }
+        let time = now();
+        let created = engine.index.get(name.as_str())?.map_or(time, |row| row.meta.created);
+        let (version, modified) = (engine.next_version(), options.modified.unwrap_or(time));
+        let meta = Meta { version, class, size, stored, crc32c, sha256, modified, created };
+        Ok(Tag { name, meta, from: None })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
