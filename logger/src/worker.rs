@@ -149,6 +149,12 @@ impl Worker {
         }
         round.clear();
         self.round = round;
+        // Waited for when all others have the round.
+        for nth in 0..self.outputs.len() {
+            if self.outputs[nth].trouble.as_ref().is_some_and(Trouble::is_full) {
+                self.recover(nth);
+            }
+        }
         written
     }
 
@@ -157,9 +163,6 @@ impl Worker {
         output.is_dirty = true;
         if let Some(trouble) = &mut output.trouble {
             trouble.hold(lines);
-            if trouble.is_full() {
-                self.recover(nth);
-            }
             return;
         }
         let durability = output.durability;
