@@ -182,9 +182,14 @@ fn latency(name: &str, collector: &Collector) {
     let pool = pool(collector.address, folder.path());
     let logger = Logger::builder(name).sink(pool.sink()).build().expect("a logger");
     wait_until_connected(&pool);
-    // rsyslog makes its file with the first record.
+    // rsyslog makes its file with the first record, and a moment after it has acknowledged that.
     error!(logger: logger, target: "bench", "first");
     assert!(pool.drain(LONG), "{name}: {:?}", pool.counters());
+    let start = Instant::now();
+    while fs::metadata(&collector.file).map_or(0, |file| file.len()) == 0 {
+        assert!(start.elapsed() < LONG, "{name}: no file");
+        thread::sleep(Duration::from_millis(1));
+    }
     let file = fs::File::open(&collector.file).expect("the collector's file");
     let size = || file.metadata().expect("its size").len();
     let mut took = Vec::new();

@@ -121,7 +121,7 @@ impl Thread {
         match self {
             Thread::Numbered(number) => {
                 out.push(b't');
-                push_number(out, number);
+                push_number(out, u64::from(number));
             }
             Thread::Worker => out.extend_from_slice(b"worker"),
             Thread::Ending => out.extend_from_slice(b"t?"),
@@ -145,7 +145,7 @@ fn start_text(out: &mut Vec<u8>, site: &Site<'_>, thread: Thread) {
     if !site.file.is_empty() {
         escape(out, site.file, Escape::Control);
         out.push(b':');
-        push_number(out, site.line);
+        push_number(out, u64::from(site.line));
         out.push(b' ');
     }
 }
@@ -161,15 +161,16 @@ fn start_json(out: &mut Vec<u8>, site: &Site<'_>, thread: Thread) {
         out.extend_from_slice(b"\",\"file\":\"");
         escape(out, site.file, Escape::Json);
         out.extend_from_slice(b"\",\"line\":");
-        push_number(out, site.line);
+        push_number(out, u64::from(site.line));
         out.extend_from_slice(b",\"message\":\"");
     } else {
         out.extend_from_slice(b"\",\"message\":\"");
     }
 }
 
-fn push_number(out: &mut Vec<u8>, number: u32) {
-    let mut digits = [0; 10];
+/// A number in digits.
+pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
     let mut at = digits.len();
     let mut left = number;
     loop {

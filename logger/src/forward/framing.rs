@@ -2,7 +2,8 @@
 
 use memchr::memchr;
 
-use super::relp::{Excerpt, push_number};
+use super::relp::Excerpt;
+use crate::format::push_number;
 
 /// Digits of a length.
 const MAX_DIGITS: usize = 9;

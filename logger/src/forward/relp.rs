@@ -6,6 +6,8 @@
 
 use std::fmt::{self, Debug};
 
+use crate::format::push_number;
+
 /// The largest number of a frame; 1 comes after it.
 pub(crate) const LAST_TXNR: u32 = 999_999_999;
 /// Digits of a number and of a length.
@@ -157,22 +159,6 @@ pub(crate) fn write_head(out: &mut Vec<u8>, txnr: u32, command: &str, data_len: 
     if data_len > 0 {
         out.push(b' ');
     }
-}
-
-/// A number in digits.
-pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut left = number;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// The data of a client's `open`.

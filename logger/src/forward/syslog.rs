@@ -3,7 +3,7 @@
 use std::str;
 
 use super::mark::{Mark, parse_number, parse_sender};
-use super::relp::push_number;
+use crate::format::push_number;
 use crate::level::Level;
 
 /// Messages of user programs, and what is assumed of those that do not say.
