@@ -1,3 +1,4 @@
 //! The server: what its HTTP fields mean.
 
+pub mod conditions;
 pub mod range;
