@@ -1,6 +1,7 @@
 //! Self-hosted cloud storage for a LAN: the library behind the program `cloudstore`.
 //!
-//! [`storage`] keeps objects on a disk so that a crash leaves each of them whole; [`jobs`] runs what would block a loop.
+//! [`storage`] keeps objects on a disk so that a crash leaves each of them whole; [`server`] gives them to others over HTTP;
+//! [`jobs`] runs what would block a loop.
 
 pub mod jobs;
 pub mod server;
