@@ -1,6 +1,7 @@
-//! The server: what its HTTP fields mean.
+//! The server: what the fields of its requests mean, and what its answers say.
 
 pub mod conditions;
 pub mod digest;
+pub mod media;
 pub mod range;
 pub mod structured;
