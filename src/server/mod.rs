@@ -1,5 +1,6 @@
 //! The server: what the fields of its requests mean, and what its answers say.
 
+pub mod accept;
 pub mod conditions;
 pub mod digest;
 pub mod media;
