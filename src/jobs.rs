@@ -104,6 +104,11 @@ impl Submitter {
         self.queue.push(Box::new(job), false);
     }
 
+    /// Whether the pool ends when its queue is empty: long work that comes in steps had better stop.
+    pub fn is_closing(&self) -> bool {
+        self.queue.lock().is_closed
+    }
+
     /// As [`submit`](Self::submit), in front of all that were submitted so: for short work that others wait for.
     pub fn submit_urgent(&self, job: impl FnOnce() + Send + 'static) {
         self.queue.push(Box::new(job), true);
