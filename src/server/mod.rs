@@ -41,6 +41,7 @@ use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -148,7 +149,28 @@ pub struct Server {
     address: Address,
     site: Arc<Site>,
     drainer: Drainer,
+    end: End,
+    on_end: Rc<Cell<Option<Box<dyn FnOnce()>>>>,
+    /// Tells of the end; it lives as long as this handle.
+    _ended: Event,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// How a loop says that it has ended.
+#[derive(Clone)]
+struct End {
+    left: Arc<AtomicUsize>,
+    notifier: Notifier,
+    event: EventTicket,
+}
+
+impl End {
+    fn tell(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Nobody waits on a loop that is gone.
+            let _ = self.notifier.activate(self.event, EventFlags::empty());
+        }
+    }
 }
 
 /// Ends a server in order, from any thread.
@@ -221,9 +243,27 @@ impl Server {
             site: Arc::clone(&site),
         };
         let shared = store.share();
-        let (remote, address) = seat.take(base, store)?;
+        let on_end: Rc<Cell<Option<Box<dyn FnOnce()>>>> = Rc::default();
+        let told = Rc::clone(&on_end);
+        let ended = Event::manual(base, EventFlags::empty(), move |_, _| {
+            if let Some(on_end) = told.take() {
+                on_end();
+            }
+        })?;
+        let left = Arc::new(AtomicUsize::new(1));
+        let end = End { left, notifier: base.notifier(), event: ended.ticket() };
+        let first = end.clone();
+        let (remote, address) = seat.take(base, store, move || first.tell())?;
         let drainer = Drainer { site: Arc::clone(&site), loops: vec![remote] };
-        let mut server = Server { address: address.clone(), site, drainer, threads: Vec::new() };
+        let mut server = Server {
+            address: address.clone(),
+            site,
+            drainer,
+            end,
+            on_end,
+            _ended: ended,
+            threads: Vec::new(),
+        };
         for number in 1..loops {
             let seat = Seat {
                 number,
@@ -241,12 +281,13 @@ impl Server {
     fn start_loop(&mut self, mut seat: Seat, store: SharedStore) -> Result<(), ServerError> {
         let (sender, started) = channel();
         let name = format!("loop-{}", seat.number);
+        let end = self.end.clone();
+        end.left.fetch_add(1, Ordering::AcqRel);
         let run = move || {
             let begun = EventBase::new().map_err(ServerError::from).and_then(|base| {
                 let store = store.attach(&base)?;
-                seat.take(&base, store).map(|(remote, _)| (base, remote))
+                seat.take(&base, store, || ()).map(|(remote, _)| (base, remote))
             });
-            drop(store);
             match begun {
                 Ok((base, remote)) => {
                     if sender.send(Ok(remote)).is_ok()
@@ -259,6 +300,7 @@ impl Server {
                     let _ = sender.send(Err(error));
                 }
             }
+            end.tell();
         };
         self.threads.push(thread::Builder::new().name(name).spawn(run).map_err(ServerError::Thread)?);
         let ended = || ServerError::Thread(io::Error::other("it ended before it began"));
@@ -274,6 +316,13 @@ impl Server {
     /// What ends it in order.
     pub fn drainer(&self) -> Drainer {
         self.drainer.clone()
+    }
+
+    /// Sets what runs on the caller's loop, if that still runs, when all loops have served their last request after
+    /// [`Drainer::drain`]: the place to end what else keeps the loop from ending.
+    pub fn on_end(&self, on_end: impl FnOnce() + 'static) {
+        let old = self.on_end.replace(Some(Box::new(on_end)));
+        drop(old);
     }
 
     /// Takes over what may change while it runs: from the next connection or request on.
@@ -339,7 +388,12 @@ impl fmt::Debug for Drainer {
 
 impl Seat {
     /// Serves on a loop.
-    fn take(&mut self, base: &EventBase, store: Store) -> Result<(Remote, Address), ServerError> {
+    fn take(
+        &mut self,
+        base: &EventBase,
+        store: Store,
+        on_closed: impl FnOnce() + 'static,
+    ) -> Result<(Remote, Address), ServerError> {
         let http = Http::new(base)?;
         http.set_limits(self.limits.clone());
         let meter = self.site.meter(self.number);
@@ -371,6 +425,7 @@ impl Seat {
             if let Some(deadline) = deadline.take() {
                 deadline.free();
             }
+            on_closed();
         });
         Ok((remote, address))
     }
