@@ -35,6 +35,9 @@ pub(crate) fn put(service: &Rc<Service>, request: Request, name: Name) {
     }
 }
 
+/// A smaller body is read before the store is asked whether its name is free: that is cheaper than to ask twice.
+const LOOKED_AHEAD: u64 = 64 * 1024;
+
 /// What can be refused before a byte of the body is read.
 fn check(service: &Service, request: &Request, name: &Name) -> Result<Terms, Problem> {
     let headers = request.headers();
@@ -53,6 +56,9 @@ fn check(service: &Service, request: &Request, name: &Name) -> Result<Terms, Pro
     }
     let class = class_of(request)?;
     let precondition = precondition(service, &Conditions::of(headers), name)?;
+    if request.body_length().is_none_or(|length| length > LOOKED_AHEAD) {
+        service.store().check_free(name)?;
+    }
     let expected = Expected::of(headers)
         .map_err(|error| Problem::new(400, "digest_invalid", error.to_string()).about(name.as_str()))?;
     let options = PutOptions {

@@ -161,6 +161,14 @@ impl Store {
         Upload::begin(&self.shared, &self.desk, name, class, options, on_room)
     }
 
+    /// Whether an object of this name could be put now: worth to be asked before a large one is sent.
+    ///
+    /// # Errors
+    /// [`StoreError::IsFolder`], [`StoreError::BelowObject`], [`StoreError::Index`].
+    pub fn check_free(&self, name: &Name) -> Result<(), StoreError> {
+        self.shared.engine.index.read(|rows| rows.check_free(name))
+    }
+
     /// Opens an object for reading, as it is now.
     ///
     /// # Errors
