@@ -145,6 +145,17 @@ impl Conditions {
         conditions
     }
 
+    /// Whether there is `If-None-Match: *`: what is written must be new.
+    pub fn is_create_only(&self) -> bool {
+        self.if_none_match.as_ref().is_some_and(|tags| tags.has_any && !tags.is_malformed)
+    }
+
+    /// The same but `If-None-Match`, for a move or copy: there it speaks of the name that something gets, the others of
+    /// what is moved.
+    pub fn without_none_match(self) -> Conditions {
+        Conditions { if_none_match: None, ..self }
+    }
+
     /// For GET and HEAD of something that is there; what is not is answered 404 without a look at conditions.
     pub fn for_read(&self, current: Current) -> Verdict {
         if let Some(wanted) = &self.if_match {

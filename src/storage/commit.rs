@@ -80,7 +80,12 @@ pub(crate) enum Act {
     },
     /// Nothing but what waits anyway: reads to be noted.
     Nothing,
+    /// Looks at rows and files while they agree, before the changes of its batch; what it does to them agrees too.
+    Look(Look),
 }
+
+pub(crate) type Look =
+    Box<dyn FnOnce(&Arc<Engine>, &mut Rows<'_>, &mut Unsynced) -> Result<(), StoreError> + Send>;
 
 pub(crate) type Reply = Box<dyn FnOnce(Result<Changed, StoreError>) + Send>;
 
@@ -206,10 +211,11 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
         }
         return;
     }
-    let ops = flush(engine, ops);
+    let mut ops = flush(engine, ops);
     if ops.is_empty() {
         return;
     }
+    ops.sort_by_key(|op| !matches!(op.act, Act::Look(_)));
     let mut applied = Vec::with_capacity(ops.len());
     let committed = engine.index.write(
         || engine.high(),
@@ -309,7 +315,7 @@ type Done = (Changed, Links, Vec<(Class, Name)>);
 
 /// Does a change to the files, then to the rows. An error has changed nothing, or has marked the queue as broken.
 fn apply(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     rows: &mut Rows<'_>,
     act: Act,
     unsynced: &mut Unsynced,
@@ -321,6 +327,8 @@ fn apply(
         Act::Move { from, to, from_is, to_is } => {
             rename(engine, rows, (&from, &from_is), (&to, &to_is), unsynced, replaced)
         }
+        Act::Look(look) => look(engine, rows, unsynced)
+            .map(|()| (Changed { now: None, before: None }, Links::None, Vec::new())),
         Act::Nothing => Ok((Changed { now: None, before: None }, Links::None, Vec::new())),
     }
 }
