@@ -2,6 +2,7 @@
 
 mod backlog;
 mod cli;
+mod settings;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use crate::cli::{Cli, Command};
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Backlog(args) => backlog::run(args),
+        Command::Config(command) => settings::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
