@@ -18,6 +18,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Store files and give them back, over HTTP.
+    ///
+    /// Prints one line with its address on stdout when it is ready, and its records on stderr; with a log file those go
+    /// there, and only warnings and errors to stderr. SIGTERM and SIGINT end it when the requests that are under way are
+    /// answered, a second one ends it at once. SIGHUP reads the settings again and opens the log file anew.
+    Serve(Box<ServeArgs>),
     /// Receive the records of other programs and keep them in a file.
     ///
     /// One port takes RELP, syslog (octet-counted or by lines) and lines of bare text. A connection has 60 seconds for its

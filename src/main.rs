@@ -2,6 +2,7 @@
 
 mod backlog;
 mod cli;
+mod serve;
 mod settings;
 
 use std::io::{self, Write};
@@ -13,6 +14,7 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
         Command::Backlog(args) => backlog::run(args),
         Command::Config(command) => settings::run(&command),
     };
