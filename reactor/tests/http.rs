@@ -4,7 +4,7 @@
 mod web;
 
 use std::cell::{Cell, RefCell};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -712,6 +712,83 @@ fn a_client_that_takes_nothing_is_dropped() {
     assert!(client.rest(&w).len() < 50_000_000);
 }
 
+/// A client that takes a little, again and again, holds what waits for it no longer than one that takes nothing.
+#[test]
+fn a_client_that_takes_too_little_is_dropped() {
+    const RATE: u64 = 100_000_000;
+    for (min_reply_rate, is_dropped) in [(RATE, true), (0, false)] {
+        let clock = SteppedClock::new();
+        let w = stepped(&clock);
+        w.limit(|limits| limits.min_reply_rate = min_reply_rate);
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 30).unwrap();
+        let file = FileSegment::new(file, 0, 1 << 30).unwrap();
+        let last = file.clone();
+        w.http.route("/", move |req| req.reply(200).file(file.clone()).send());
+        w.http.route("/last", move |req| req.reply(200).file(last.clone()).close().send());
+        for path in ["/", "/last"] {
+            let (told, tells) = shared::<Vec<bool>>();
+            w.http.on_exchange(move |it| tells.borrow_mut().push(it.is_whole));
+            let client = w.client();
+            client.send(&w, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+            w.until(|| client.has_something());
+            let start = clock.elapsed();
+            let mut piece = vec![0; 300_000];
+            let time = w.pass_until(&clock, || {
+                // Some, so that writing goes on; never all that there is.
+                let _ = (&client.stream).read(&mut piece);
+                !told.borrow().is_empty() || clock.elapsed() - start > Duration::from_secs(100)
+            });
+            if is_dropped {
+                assert!(is_about(time, 60), "{path}: {time:?}");
+                assert_eq!(told.take(), [false]);
+            } else {
+                assert_eq!(told.take(), [false; 0], "{path}");
+            }
+            drop(client);
+            w.until(|| is_dropped || !told.borrow().is_empty());
+        }
+    }
+}
+
+/// What lingers with its last reply holds a place.
+#[test]
+fn a_connection_that_lingers_counts() {
+    let w = echo();
+    for change in [
+        |limits: &mut Limits| limits.max_connections = 2,
+        |limits: &mut Limits| limits.max_connections_per_address = 2,
+    ] {
+        w.http.set_limits(Limits::default());
+        w.limit(change);
+        let last = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        let clients = [w.client(), w.client()];
+        assert_eq!(clients[0].ask(&w, last).status, 200);
+        clients[1].send(&w, b"malformed\r\n\r\n");
+        assert!(clients[1].rest(&w).starts_with(b"HTTP/1.1 400 "));
+        assert_eq!(w.http.connections(), 0, "no request can come on them");
+        assert!(w.client().rest(&w).starts_with(b"HTTP/1.1 503 "));
+        drop(clients);
+        w.until(|| {
+            let client = w.client();
+            client.ask(&w, last).status == 200
+        });
+    }
+}
+
+/// Those that are one too many do not become too many themselves.
+#[test]
+fn turning_away_is_bounded() {
+    let w = echo();
+    w.limit(|limits| limits.max_connections = 0);
+    let clients: Vec<_> = (0..300).map(|_| w.client()).collect();
+    let words: Vec<_> = clients.iter().map(|client| client.rest(&w)).collect();
+    let answered = words.iter().filter(|words| words.starts_with(b"HTTP/1.1 503 ")).count();
+    assert_eq!((answered, words.iter().filter(|words| words.is_empty()).count()), (256, 44));
+    drop(clients);
+    w.until(|| w.client().rest(&w).starts_with(b"HTTP/1.1 503 "));
+}
+
 #[test]
 fn one_connection_too_many_is_told() {
     let w = echo();
@@ -1005,6 +1082,77 @@ fn a_client_that_leaves_in_a_pause() {
     w.until(|| !errors.borrow().is_empty());
     assert_eq!(*errors.borrow(), [BodyError::Disconnected]);
     assert_eq!(w.http.connections(), 0);
+}
+
+/// An upload that waits, for a disk say, is dropped when its client is gone; one that is whole in the kernel is not.
+#[test]
+fn a_client_that_leaves_in_a_pause_is_noticed() {
+    let sized = |n: usize| format!("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: {n}\r\n\r\nabc");
+    let chunked = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n".to_owned();
+    for (request, more, resets, is_lost) in [
+        (sized(10), "", false, true),
+        (sized(10), "defg", false, true),
+        (sized(10), "defghij", false, false),
+        (sized(10), "defg", true, true),
+        (chunked.clone(), "3\r\nabc\r\n", true, true),
+        (chunked.clone(), "3\r\nabc\r\n0\r\n\r\n", false, false),
+    ] {
+        for at_once in [false, true] {
+            let w = world();
+            let (held, body) = shared::<Option<Body>>();
+            let (outcome, tells) = shared::<Vec<Option<BodyError>>>();
+            w.http.route("/", move |req| {
+                let (held, tells) = (held.clone(), tells.clone());
+                let mut is_paused = false;
+                req.on_body(move |body, event| match event {
+                    BodyEvent::Data(data) => {
+                        data.drain(usize::MAX).unwrap();
+                        if !is_paused {
+                            is_paused = true;
+                            body.pause();
+                            held.replace(Some(body.clone()));
+                        }
+                    }
+                    BodyEvent::End(req) => {
+                        tells.borrow_mut().push(None);
+                        req.reply(200).send();
+                    }
+                    BodyEvent::Failed(error) => tells.borrow_mut().push(Some(error)),
+                });
+            });
+            let client = w.client();
+            if at_once && !resets {
+                // The end comes in the same poll as the body.
+                (&client.stream).write_all(format!("{request}{more}").as_bytes()).unwrap();
+                client.end();
+                w.until(|| body.borrow().is_some());
+            } else {
+                client.send(&w, request.as_bytes());
+                w.until(|| body.borrow().is_some());
+                client.send(&w, more.as_bytes());
+                if resets {
+                    client.reset();
+                    w.until(|| !outcome.borrow().is_empty());
+                    assert_eq!(outcome.take(), [Some(BodyError::Disconnected)]);
+                    continue;
+                }
+                client.end();
+            }
+            for _ in 0..10 {
+                w.turn();
+            }
+            let case = format!("{request:?} {more:?} {at_once}");
+            if is_lost {
+                w.until(|| !outcome.borrow().is_empty());
+                assert_eq!(outcome.take(), [Some(BodyError::Disconnected)], "{case}");
+            } else {
+                assert!(outcome.borrow().is_empty(), "{case}");
+                body.take().unwrap().resume();
+                assert_eq!(client.answer(&w, false).status, 200, "{case}");
+                assert_eq!(outcome.take(), [None], "{case}");
+            }
+        }
+    }
 }
 
 #[test]
