@@ -5,12 +5,13 @@ use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::time::SystemTime;
 
 use slab::Slab;
+use socket2::SockRef;
 
 use super::conn::Conn;
 use super::exchange::{Entry, Exchange, Ledger};
@@ -101,6 +102,8 @@ type OnExchange = dyn for<'a> FnMut(&Exchange<'a>);
 pub(super) const DATE_LEN: usize = 29;
 /// Those that are one too many at one time are answered as long as they are not more.
 const MOST_TURNED_AWAY: usize = 256;
+/// Bytes of a reply that the kernel holds unsent. Twice what it sends while the loop turns on a fast network.
+const MOST_HELD: u32 = 128 * 1024;
 /// Requests in hand at one time are rarely more.
 const MOST_SPARE: usize = 64;
 
@@ -151,8 +154,7 @@ impl Http {
     #[doc(alias = "evhttp_bind_socket_with_handle")]
     pub fn listen(&self, address: &Address, options: &ListenOptions) -> Result<Listener> {
         let listener = Listener::bind_with(&self.server.base, address, options, accept(&self.server))?;
-        self.server.listeners.borrow_mut().push(listener.clone());
-        Ok(listener)
+        Ok(self.server.listens(listener))
     }
 
     /// Takes over a socket that listens already.
@@ -162,8 +164,7 @@ impl Http {
     #[doc(alias = "evhttp_accept_socket")]
     pub fn adopt(&self, socket: impl Into<OwnedFd>) -> Result<Listener> {
         let listener = Listener::adopt(&self.server.base, socket, accept(&self.server))?;
-        self.server.listeners.borrow_mut().push(listener.clone());
-        Ok(listener)
+        Ok(self.server.listens(listener))
     }
 
     /// Serves a connection that came another way.
@@ -171,7 +172,9 @@ impl Http {
     /// # Errors
     /// As [`Bufferevent::socket`](crate::Bufferevent::socket).
     pub fn serve(&self, socket: impl Into<OwnedFd>, peer: Address) -> Result<()> {
-        self.server.serve(socket.into(), peer)
+        let socket = socket.into();
+        hold_little_unsent(&socket);
+        self.server.serve(socket, peer)
     }
 
     /// Has requests for a path go to `handler`, whatever their method. A pattern that ends in `*` is the beginning of
@@ -306,6 +309,13 @@ impl fmt::Debug for Http {
     }
 }
 
+/// Has the kernel take no more of a reply than it can send soon, so that it takes more each time that the client has read a
+/// little. Else it would take megabytes at once and then, of a slow client, nothing for so long that this would be given up.
+fn hold_little_unsent(socket: impl AsFd) {
+    // Sockets that are not TCP have no such thing.
+    let _ = SockRef::from(&socket).set_tcp_notsent_lowat(MOST_HELD);
+}
+
 /// The same for an IPv4 address that comes mapped.
 fn ip_of(peer: &Address) -> Option<IpAddr> {
     match peer {
@@ -324,6 +334,15 @@ fn accept(server: &Rc<Server>) -> impl FnMut(&Listener, OwnedFd, Address) + use<
 }
 
 impl Server {
+    fn listens(&self, listener: Listener) -> Listener {
+        if let Some(socket) = listener.socket() {
+            // Connections inherit it.
+            hold_little_unsent(&socket);
+        }
+        self.listeners.borrow_mut().push(listener.clone());
+        listener
+    }
+
     fn serve(self: &Rc<Self>, socket: OwnedFd, peer: Address) -> Result<()> {
         let limits = self.limits();
         let most_of_one = limits.max_connections_per_address;
@@ -396,6 +415,9 @@ impl Server {
 
     /// A connection of this address is gone.
     pub(super) fn forget(&self, peer: &Address) {
+        for listener in self.listeners.borrow().iter() {
+            listener.retry();
+        }
         if let Some(ip) = ip_of(peer)
             && let hash_map::Entry::Occupied(mut count) = self.by_address.borrow_mut().entry(ip)
         {
