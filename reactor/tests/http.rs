@@ -712,6 +712,58 @@ fn a_client_that_takes_nothing_is_dropped() {
     assert!(client.rest(&w).len() < 50_000_000);
 }
 
+/// Clients that drip heads and bodies neither hold up another one nor stay.
+#[test]
+fn dripping_clients_are_cut_while_another_is_served() {
+    let clock = SteppedClock::new();
+    let w = stepped(&clock);
+    w.limit(|limits| {
+        limits.head_timeout = Duration::from_secs(10);
+        limits.body_timeout = Duration::from_secs(10);
+        limits.idle_timeout = Duration::from_secs(10);
+    });
+    w.http.route("/body", |req| {
+        req.on_body(|_, event| {
+            if let BodyEvent::Data(data) = event {
+                data.drain(usize::MAX).unwrap();
+            }
+        });
+    });
+    w.http.route("/ignored", |req| req.reply(200).send());
+    w.http.route("/", |req| req.reply(200).body("hello").send());
+    let begins = [
+        "GET / HTTP/1.1\r\nHost: h\r\nA: ",
+        "PUT /body HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n",
+        "PUT /body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nFFFF\r\n",
+        "PUT /body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        "PUT /ignored HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n",
+        "",
+    ];
+    let dripping: Vec<_> = (0..60)
+        .map(|n| {
+            let client = w.client();
+            client.send(&w, begins[n % begins.len()].as_bytes());
+            client
+        })
+        .collect();
+    let normal = w.client();
+    for tick in 0..=200 {
+        assert_eq!(normal.ask(&w, GET).text(), "hello");
+        if tick % 10 == 0 {
+            dripping.iter().filter(|client| !client.is_over()).for_each(|client| client.send(&w, b"a"));
+        }
+        clock.advance(Duration::from_millis(100));
+    }
+    w.turn();
+    assert!(dripping.iter().all(Client::is_over));
+    assert_eq!(w.http.connections(), 1);
+    for (n, client) in dripping.iter().enumerate() {
+        let words = client.got();
+        let expected = if n % begins.len() == 4 { 200 } else { 408 };
+        assert!(words.starts_with(format!("HTTP/1.1 {expected} ").as_bytes()), "{n}: {words:?}");
+    }
+}
+
 /// A client that takes a little, again and again, holds what waits for it no longer than one that takes nothing.
 #[test]
 fn a_client_that_takes_too_little_is_dropped() {
