@@ -49,13 +49,32 @@ fn connection_close_and_old_clients_end_with_the_reply() {
     for request in [
         "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
-        "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, keep-alive\r\n\r\n",
     ] {
         let words = w.last_words(request.as_bytes());
         assert!(words.starts_with("HTTP/1.1 200 OK\r\n"), "{words}");
         assert!(words.contains("\r\nConnection: close\r\n") && words.ends_with("GET / None "), "{words}");
     }
     assert_eq!(w.http.connections(), 0);
+}
+
+#[test]
+fn an_old_client_may_keep_its_connection() {
+    let w = echo();
+    w.http.route("/stream", |req| {
+        let stream = req.reply(200).stream();
+        stream.write(b"until the end").unwrap();
+        stream.finish();
+    });
+    let client = w.client();
+    for n in 0..3 {
+        let answer = client.ask(&w, &format!("GET /{n} HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"));
+        assert_eq!(answer.text(), format!("GET /{n} None "));
+        assert_eq!(answer.header("connection"), Some("keep-alive"));
+    }
+    // What has no length can only end with the connection.
+    let answer = client.ask(&w, "GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!((answer.text(), answer.header("connection")), ("until the end", Some("close")));
 }
 
 #[test]

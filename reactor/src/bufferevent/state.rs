@@ -273,6 +273,10 @@ impl State {
             return self.left_behind(what, error);
         }
         self.disable(direction);
+        if direction.contains(Direction::READ) {
+            // It is told now.
+            self.owes_hangup.set(false);
+        }
         let unheard = self.unheard(what, error.as_ref());
         if error.is_some() {
             self.error.set(error);
