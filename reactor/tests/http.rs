@@ -162,6 +162,73 @@ fn malformed_requests_are_refused_and_the_connection_closed() {
 }
 
 #[test]
+fn limits_hold_at_the_byte() {
+    let w = echo();
+    w.limit(|limits| {
+        limits.max_target_bytes = 100;
+        limits.max_header_bytes = 400;
+        limits.max_body_bytes = 10;
+    });
+    let target = |n: usize| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(n - 1));
+    let head = |n: usize| {
+        let rest = "GET / HTTP/1.1\r\nHost: h\r\nA: \r\n\r\n".len();
+        format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "b".repeat(n - rest))
+    };
+    let fields = |n: usize| format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a:\r\n".repeat(n - 1));
+    let sized =
+        |n: usize| format!("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: {n}\r\n\r\n{}", "c".repeat(n));
+    let chunked = |n: usize| {
+        let chunks: String = (0..n).map(|_| "1\r\nc\r\n").collect();
+        format!("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
+    };
+    for (request, status) in [
+        (target(100), 200),
+        (target(101), 414),
+        (head(400), 200),
+        (head(401), 431),
+        (format!("\r\n\r\n\r\n\r\n{}", head(400)), 200),
+        (sized(10), 200),
+        (sized(11), 413),
+        (chunked(10), 200),
+        (chunked(11), 413),
+    ] {
+        // At once, byte by byte, and behind another one.
+        let client = w.client();
+        client.send(&w, request.as_bytes());
+        assert_eq!(client.answer(&w, false).status, status, "{request}");
+        let client = w.client();
+        for byte in request.as_bytes().chunks(1) {
+            client.send(&w, byte);
+        }
+        assert_eq!(client.answer(&w, false).status, status, "byte by byte: {request}");
+        let client = w.client();
+        client.send(&w, format!("{GET}{request}").as_bytes());
+        assert_eq!(client.answer(&w, false).status, 200);
+        assert_eq!(client.answer(&w, false).status, status, "behind another: {request}");
+    }
+    w.limit(|limits| limits.max_header_bytes = 4000);
+    assert_eq!(w.ask(&fields(128)).status, 200);
+    assert_eq!(w.ask(&fields(129)).status, 431);
+}
+
+/// Extensions may be as long as the body, and a little longer.
+#[test]
+fn chunk_extensions_are_bounded_by_the_body() {
+    let w = echo();
+    let ask = |chunk: &str, n: usize| {
+        let chunks = chunk.repeat(n);
+        let text =
+            format!("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
+        w.ask(&text).status
+    };
+    let signed = format!("64;signature={}\r\n{}\r\n", "s".repeat(80), "x".repeat(100));
+    assert_eq!(ask(&signed, 1000), 200);
+    let bloated = format!("1;{}\r\nx\r\n", "s".repeat(80));
+    assert_eq!(ask(&bloated, 100), 200);
+    assert_eq!(ask(&bloated, 1000), 400);
+}
+
+#[test]
 fn paths_and_methods_choose_the_handler() {
     let w = world();
     let (told, hears) = shared::<Vec<u16>>();
