@@ -148,6 +148,11 @@ impl Client {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
+    /// Gives back the memory of what it got.
+    pub(crate) fn forget(self) -> Client {
+        Client { got: RefCell::default(), ..self }
+    }
+
     pub(crate) fn has_something(&self) -> bool {
         self.stream.peek(&mut [0]).is_ok()
     }
