@@ -5,13 +5,12 @@ use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::time::SystemTime;
 
 use slab::Slab;
-use socket2::SockRef;
 
 use super::conn::Conn;
 use super::exchange::{Entry, Exchange, Ledger};
@@ -19,6 +18,7 @@ use super::limits::Limits;
 use super::reply::Scratch;
 use super::request::Request;
 use super::route::{Found, Routes};
+use super::socket::hold_little_unsent;
 use super::status::Status;
 use crate::address::Address;
 use crate::base::EventBase;
@@ -102,8 +102,6 @@ type OnExchange = dyn for<'a> FnMut(&Exchange<'a>);
 pub(super) const DATE_LEN: usize = 29;
 /// Those that are one too many at one time are answered as long as they are not more.
 const MOST_TURNED_AWAY: usize = 256;
-/// Bytes of a reply that the kernel holds unsent. Twice what it sends while the loop turns on a fast network.
-const MOST_HELD: u32 = 128 * 1024;
 /// Requests in hand at one time are rarely more.
 const MOST_SPARE: usize = 64;
 
@@ -307,13 +305,6 @@ impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http").field("connections", &self.connections()).finish_non_exhaustive()
     }
-}
-
-/// Has the kernel take no more of a reply than it can send soon, so that it takes more each time that the client has read a
-/// little. Else it would take megabytes at once and then, of a slow client, nothing for so long that this would be given up.
-fn hold_little_unsent(socket: impl AsFd) {
-    // Sockets that are not TCP have no such thing.
-    let _ = SockRef::from(&socket).set_tcp_notsent_lowat(MOST_HELD);
 }
 
 /// The same for an IPv4 address that comes mapped.
