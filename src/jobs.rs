@@ -188,6 +188,7 @@ pub struct Desk {
 }
 
 struct DeskCore {
+    base: EventBase,
     event: Event,
     sender: Sender<Parcel>,
     notifier: Notifier,
@@ -207,7 +208,13 @@ impl Desk {
         let event =
             Event::manual(base, EventFlags::PERSIST, move |event, _| deliver(event, &receiver, &mine))?;
         let notifier = base.notifier();
-        Ok(Desk { core: Rc::new(DeskCore { event, sender, notifier, awaited, next: Cell::new(0) }) })
+        let base = base.handle();
+        Ok(Desk { core: Rc::new(DeskCore { base, event, sender, notifier, awaited, next: Cell::new(0) }) })
+    }
+
+    /// The loop that it is on.
+    pub fn base(&self) -> &EventBase {
+        &self.core.base
     }
 
     /// Leaves `done` at the desk, to be called from the loop with what the ticket is redeemed for.

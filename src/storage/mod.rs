@@ -96,6 +96,15 @@ pub struct Store {
     desk: Desk,
 }
 
+/// The room on a disk, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// What this process may still fill.
+    pub free: u64,
+    /// What there is, full or not.
+    pub total: u64,
+}
+
 /// A store on its way to another loop.
 #[derive(Clone)]
 pub struct SharedStore {
@@ -150,6 +159,14 @@ impl Store {
         on_room: impl FnMut() + 'static,
     ) -> Result<Upload, StoreError> {
         Upload::begin(&self.shared, &self.desk, name, class, options, on_room)
+    }
+
+    /// Whether an object of this name could be put now: worth to be asked before a large one is sent.
+    ///
+    /// # Errors
+    /// [`StoreError::IsFolder`], [`StoreError::BelowObject`], [`StoreError::Index`].
+    pub fn check_free(&self, name: &Name) -> Result<(), StoreError> {
+        self.shared.engine.index.read(|rows| rows.check_free(name))
     }
 
     /// Opens an object for reading, as it is now.
@@ -283,6 +300,23 @@ impl Store {
     /// [`StoreError::Index`].
     pub fn count(&self) -> Result<u64, StoreError> {
         self.shared.engine.index.len()
+    }
+
+    /// The room on the disk of the data folder, as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn space(&self) -> Result<Space, StoreError> {
+        let engine = &self.shared.engine;
+        let failed = StoreError::disk("look at the room on the disk of", engine.place.path.display());
+        let stat = rustix::fs::fstatvfs(&engine.tiers.root).map_err(|error| failed(error.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
+    }
+
+    /// The loop that it belongs to.
+    pub fn base(&self) -> &EventBase {
+        self.desk.base()
     }
 
     /// Files in the folders of the store that are no objects, by path, and why; as of when the index was made, checked or

@@ -31,6 +31,7 @@
 mod body;
 mod client;
 mod conn;
+mod exchange;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -44,9 +45,11 @@ mod route;
 mod server;
 mod status;
 mod stream;
+mod turned_away;
 mod uri;
 
 pub use client::{ClientError, ClientTimeouts, Connection, ReplyEvent, ReplyHead, RequestBuilder};
+pub use exchange::Exchange;
 pub use headers::Headers;
 pub use incoming::{Body, BodyError, BodyEvent};
 pub use limits::Limits;
