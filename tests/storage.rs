@@ -317,6 +317,95 @@ fn a_name_is_an_object_or_a_folder() {
     }
 }
 
+/// `a.gz` is where `a` lies packed, and a folder of `a.gz/b`.
+#[test]
+fn a_packed_file_and_a_folder_do_not_share_a_place() {
+    let (folder, rig) = rig();
+    let clash = |result| matches!(result, Err(StoreError::PackedClash { .. }));
+    rig.put("a", Class::Deep, b"1").unwrap();
+    rig.put("a.gz", Class::Low, b"2").unwrap();
+    rig.put("a.gz", Class::Deep, b"3").unwrap();
+    rig.delete("a.gz").unwrap();
+    assert!(clash(rig.put("a.gz/b", Class::Deep, b"4")));
+    assert!(clash(rig.put("a.gz/b/c", Class::Deep, b"4")));
+    rig.put("a.gz/b", Class::Low, b"4").unwrap();
+    assert!(clash(rig.change_class("a.gz/b", Class::Deep)));
+    rig.put("x.gz/y/z", Class::Deep, b"5").unwrap();
+    for text in ["x", "x.gz/y"] {
+        let result = rig.put(text, Class::Deep, b"6");
+        assert!(clash(result.clone()) || matches!(result, Err(StoreError::IsFolder { .. })), "{text}");
+    }
+    rig.put("x", Class::Low, b"6").unwrap();
+    assert!(clash(rig.change_class("x", Class::Deep)));
+    rig.put("y", Class::Deep, b"7").unwrap();
+    assert!(clash(rig.rename("y", "a.gz/y")));
+    rig.delete("x").unwrap();
+    assert!(clash(rig.rename("y", "x")));
+    assert!(clash(rig.copy("y", "x")));
+    assert_eq!(rig.check(folder.path()).len(), 4);
+    rig.delete("x.gz/y/z").unwrap();
+    rig.rename("y", "x").unwrap();
+    rig.delete("a").unwrap();
+    rig.change_class("a.gz/b", Class::Deep).unwrap();
+    assert_eq!(rig.check(folder.path()).len(), 2);
+    // A file of somebody's is no folder.
+    fs::write(folder.path().join("low_storage/file"), b"").unwrap();
+    assert!(matches!(rig.put("file/below", Class::Low, b""), Err(StoreError::Occupied { .. })));
+    symlink("/", folder.path().join("low_storage/link")).unwrap();
+    assert!(matches!(rig.put("link/below", Class::Low, b""), Err(StoreError::Occupied { .. })));
+}
+
+/// Several blocks at a time, in any order, on pools of any size.
+#[test]
+fn a_large_object_changes_its_class() {
+    for threads in [1, 4] {
+        let folder = tempfile::tempdir().unwrap();
+        let rig = Rig::open(&Options { threads, ..relaxed(folder.path()) }).unwrap();
+        for len in [0, 1, MIB, 9 * MIB + 17] {
+            let bytes = sample(len, 5);
+            let first =
+                rig.put_with("x", Class::Low, &bytes, PutOptions { sha256: true, ..PutOptions::default() });
+            let first = first.unwrap().now.unwrap();
+            for class in [Class::Deep, Class::Deep, Class::Low] {
+                let now = rig.change_class("x", class).unwrap().now.unwrap();
+                assert_eq!((now.class, now.sha256, now.modified), (class, first.sha256, first.modified));
+                assert!(rig.get("x").unwrap() == bytes, "{len} {class:?}");
+            }
+            rig.copy("x", "y").unwrap();
+            assert!(rig.get("y").unwrap() == bytes);
+        }
+        // Of a damaged one nothing is made.
+        rig.change_class("x", Class::Deep).unwrap();
+        let path = folder.path().join("deep_storage/x.gz");
+        let mut bad = fs::read(&path).unwrap();
+        bad[5 * MIB / 2] ^= 1;
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &bad, 0).unwrap();
+        assert!(matches!(rig.change_class("x", Class::Low), Err(StoreError::Packed { .. })));
+        assert!(fs::read_dir(folder.path().join("stage")).unwrap().next().is_none());
+    }
+}
+
+/// What goes on when the last handle goes is broken off, and nothing of it stays.
+#[test]
+fn a_store_that_closes_does_not_wait_for_long_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { threads: 1, ..relaxed(folder.path()) };
+    let rig = Rig::open(&options).unwrap();
+    rig.put("x", Class::Low, &sample(40 * MIB, 5)).unwrap();
+    let before = rig.list();
+    let any = Precondition::None;
+    rig.store.change_class(&name("x"), Class::Deep, any.clone(), |_| ());
+    rig.store.copy(&name("x"), &name("y"), any.clone(), any, |_| ());
+    rig.store.rebuild_index(|_| ());
+    drop(rig);
+    let rig = Rig::open(&options).unwrap();
+    let mut after = rig.list();
+    after.remove("y");
+    assert_eq!(after, before);
+    rig.check(folder.path());
+}
+
 #[test]
 fn a_second_server_is_refused() {
     let (folder, rig) = rig();
@@ -399,6 +488,175 @@ fn the_originals_list_is_taken_over() {
     assert!(foreign.iter().any(|(path, _)| path == "deep_storage/c.txt"), "{foreign:?}");
 }
 
+/// What is done by hand to the folders of a live store is found, then mended.
+#[test]
+fn a_live_index_is_checked_and_rebuilt() {
+    let (folder, rig) = rig();
+    let (low, deep) = (folder.path().join("low_storage"), folder.path().join("deep_storage"));
+    for n in 0..600 {
+        let class = if n % 3 == 0 { Class::Deep } else { Class::Low };
+        rig.put(&format!("f/{}/{n}", n % 5), class, format!("{n}").as_bytes()).unwrap();
+    }
+    for text in ["renamed", "gone", "changed", "cut"] {
+        rig.put(text, Class::Low, b"content").unwrap();
+    }
+    rig.put("packed", Class::Deep, b"packed").unwrap();
+    let check = || rig.wait(|done| rig.store.check_index(done)).unwrap();
+    assert_eq!(check(), IndexReport { objects: 605, ..IndexReport::default() });
+
+    fs::rename(low.join("renamed"), low.join("elsewhere")).unwrap();
+    fs::remove_file(low.join("gone")).unwrap();
+    fs::create_dir(low.join("by")).unwrap();
+    fs::write(low.join("by/hand"), b"by hand").unwrap();
+    fs::write(low.join("bad\\name"), b"").unwrap();
+    fs::write(deep.join("no.zip"), b"").unwrap();
+    fs::write(deep.join("f.gz"), b"").unwrap();
+    fs::copy(deep.join("packed.gz"), deep.join("copied.gz")).unwrap();
+    fs::write(low.join("changed"), b"somewhat longer").unwrap();
+    // As if its end had been lost with the power.
+    let cut = fs::OpenOptions::new().write(true).open(low.join("cut")).unwrap();
+    cut.set_len(3).unwrap();
+    cut.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)).unwrap();
+    let expected = [
+        ("by/hand", Difference::NoMetadata),
+        ("changed", Difference::NoMetadata),
+        ("copied", Difference::NoMetadata),
+        ("cut", Difference::CutShort),
+        ("elsewhere", Difference::NotInIndex),
+        ("gone", Difference::NoFile),
+        ("renamed", Difference::NoFile),
+    ];
+    let expected = expected.map(|(text, difference)| (name(text), difference));
+    let sorted = |report: &IndexReport| {
+        let mut all = report.differences.clone();
+        all.sort();
+        all
+    };
+    let before = rig.list();
+    for _ in 0..2 {
+        let report = check();
+        assert_eq!((report.objects, report.foreign, report.different), (603, 3, 7), "{report:?}");
+        assert_eq!(sorted(&report), expected);
+        assert_eq!(rig.list(), before);
+    }
+    let foreign: Vec<String> = rig.store.foreign().unwrap().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(foreign, ["deep_storage/f.gz", "deep_storage/no.zip", "low_storage/bad\\name"]);
+
+    let report = rig.wait(|done| rig.store.rebuild_index(done)).unwrap();
+    assert_eq!(sorted(&report), expected);
+    assert_eq!(report.objects, 606);
+    let report = check();
+    assert_eq!((report.objects, report.foreign, report.different), (606, 3, 1), "{report:?}");
+    fs::remove_file(deep.join("no.zip")).unwrap();
+    assert_eq!(check().foreign, 2);
+    // An upload mends what was cut short.
+    assert!(matches!(rig.store.stat(&name("cut")), Err(StoreError::Damaged { .. })));
+    rig.put("cut", Class::Low, b"whole").unwrap();
+    fs::remove_file(deep.join("f.gz")).unwrap();
+    fs::remove_file(low.join("bad\\name")).unwrap();
+    assert_eq!(check().different, 0);
+    let contents = rig.check(folder.path());
+    assert_eq!(contents["by/hand"], (Class::Low, b"by hand".to_vec()));
+    assert_eq!(contents["changed"].1, b"somewhat longer");
+    assert_eq!(contents["copied"], (Class::Deep, b"packed".to_vec()));
+    assert_eq!(contents["elsewhere"].1, b"content");
+    // A start without the index finds the same.
+    let before = rig.list();
+    drop(rig);
+    fs::remove_file(folder.path().join("storage.data")).unwrap();
+    assert_eq!(Rig::open(&relaxed(folder.path())).unwrap().list(), before);
+}
+
+/// Changes that go on meanwhile are no differences, and a second check waits for the first.
+#[test]
+fn a_store_works_while_its_index_is_checked() {
+    let (folder, rig) = rig();
+    for n in 0..1000 {
+        rig.put(&format!("f/{}/{n}", n % 10), Class::Low, b"old").unwrap();
+    }
+    let (reports, is_busy) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)));
+    fn again(store: Store, reports: Rc<RefCell<Vec<IndexReport>>>) {
+        let next = store.clone();
+        let done = move |report: Result<IndexReport, StoreError>| {
+            reports.borrow_mut().push(report.unwrap());
+            let count = reports.borrow().len();
+            if count < 6 {
+                again(next, reports);
+            }
+        };
+        store.rebuild_index(done);
+    }
+    again(rig.store.clone(), Rc::clone(&reports));
+    let mine = Rc::clone(&is_busy);
+    rig.store.check_index(move |result| mine.set(matches!(result, Err(StoreError::Busy))));
+    for n in 0..1000 {
+        let old = format!("f/{}/{n}", n % 10);
+        match n % 4 {
+            0 => drop(rig.put(&old, Class::Deep, b"new").unwrap()),
+            1 => drop(rig.rename(&old, &format!("g/{n}")).unwrap()),
+            2 => drop(rig.delete(&old).unwrap()),
+            _ => drop(rig.put(&old, Class::Low, b"new").unwrap()),
+        }
+    }
+    rig.base.dispatch().unwrap();
+    assert!(is_busy.get());
+    for report in reports.borrow().iter() {
+        assert_eq!((report.different, report.foreign), (0, 0), "{report:?}");
+    }
+    assert_eq!(rig.check(folder.path()).len(), 750);
+    assert_eq!(rig.wait(|done| rig.store.check_index(done)).unwrap().objects, 750);
+}
+
+#[test]
+fn an_export_is_imported_where_objects_lack_what_it_knows() {
+    let (folder, rig) = rig();
+    let hashed = PutOptions { sha256: true, ..PutOptions::default() };
+    for n in 0..2500 {
+        rig.put_with(&format!("f/{n} \"文"), Class::Low, format!("{n}").as_bytes(), hashed.clone()).unwrap();
+    }
+    rig.put("other", Class::Deep, b"before").unwrap();
+    rig.put("gone", Class::Low, b"").unwrap();
+    rig.get("f/7 \"文").unwrap();
+    rig.wait(|done| rig.store.note_reads(done)).unwrap();
+    let text = rig.export();
+    assert_eq!(text.lines().count(), 2502);
+    let line = text.lines().find(|line| line.contains("\"f/7 \\\"文\"")).unwrap();
+    let meta = rig.store.stat(&name("f/7 \"文")).unwrap();
+    let expected = format!(
+        "{{\"name\":\"f/7 \\\"文\",\"class\":\"low\",\"size\":1,\"stored\":1,\"version\":\"{}\",\"crc32c\":\"{:08x}\",\"sha256\":\"7902699be42c8a8e46fbbb4501726517e86b22c56a189f7625a6da49081b2451\",\"modified\":{},\"created\":{},\"accessed\":",
+        meta.version, meta.crc32c, meta.modified, meta.created
+    );
+    assert!(line.starts_with(&expected), "{line}\n{expected}");
+    assert_eq!(rig.import(&text).unwrap(), ImportReport { entries: 2502, updated: 0, missing: 0 });
+
+    // All but the contents is lost.
+    rig.delete("gone").unwrap();
+    rig.put("other", Class::Deep, b"after").unwrap();
+    drop(rig);
+    let low = folder.path().join("low_storage/f");
+    for entry in fs::read_dir(&low).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+    }
+    fs::remove_file(folder.path().join("storage.data")).unwrap();
+    let rig = Rig::open(&relaxed(folder.path())).unwrap();
+    assert_eq!(rig.store.stat(&name("f/7 \"文")).unwrap().sha256, None);
+    assert_eq!(rig.import(&text).unwrap(), ImportReport { entries: 2502, updated: 2500, missing: 2 });
+    assert_eq!(rig.store.stat(&name("f/7 \"文")).unwrap().sha256, meta.sha256);
+    assert_eq!(rig.get("other").unwrap(), b"after");
+    rig.check(folder.path());
+    let again = rig.export();
+    assert_eq!(again.matches("accessed").count(), 1);
+    assert_eq!(rig.import(&again).unwrap().updated, 0);
+    // A bad entry ends it; what stood before it was taken.
+    let error = rig.import(&format!("{}\n{{\"name\":\"..\"}}\n", again.lines().next().unwrap())).unwrap_err();
+    assert!(matches!(&error, StoreError::Manifest { source } if source.entry == 2), "{error}");
+    let original = r#"[{"atime_":1790000000,"storage_path_":"./deep_storage/other"},{"storage_path_":"./low_storage/x"}]"#;
+    assert_eq!(rig.import(original).unwrap(), ImportReport { entries: 2, updated: 1, missing: 1 });
+}
+
 #[test]
 fn a_folder_is_listed_page_by_page() {
     let (_folder, rig) = rig();
@@ -448,6 +706,88 @@ fn a_folder_is_removed_with_all_below() {
     assert_eq!(rig.wait(|done| rig.store.delete_folder(&gone, done)).unwrap(), 600);
     assert_eq!(rig.check(folder.path()).len(), 2);
     assert_eq!(rig.wait(|done| rig.store.delete_folder(&gone, done)).unwrap(), 0);
+}
+
+#[test]
+fn a_folder_is_moved_and_copied_with_all_below() {
+    let (folder, rig) = rig();
+    let folder_of = |text: &str| Folder::parse(text).unwrap();
+    for n in 0..150 {
+        let class = if n % 2 == 0 { Class::Low } else { Class::Deep };
+        rig.put(&format!("a/{}/{n}", n % 7), class, format!("{n}").as_bytes()).unwrap();
+    }
+    rig.put("a.txt", Class::Low, b"stays").unwrap();
+    let before = rig.check(folder.path());
+    let absent = Precondition::Absent;
+    let copied =
+        rig.wait(|done| rig.store.copy_folder(&folder_of("a"), &folder_of("b/c"), absent.clone(), done));
+    assert_eq!(copied.unwrap(), 150);
+    let both = rig.check(folder.path());
+    assert_eq!(both.len(), 301);
+    for (text, object) in &before {
+        assert_eq!(both.get(text), Some(object));
+        if let Some(rest) = text.strip_prefix("a/") {
+            assert_eq!(both.get(&format!("b/c/{rest}")), Some(object));
+        }
+    }
+    let root = Folder::root();
+    let moved =
+        rig.wait(|done| rig.store.rename_folder(&folder_of("b/c"), &folder_of("d"), absent.clone(), done));
+    assert_eq!(moved.unwrap(), 150);
+    // To the top, past a name that is there.
+    let gone = rig.wait(|done| rig.store.delete_folder(&folder_of("a"), done));
+    assert_eq!(gone.unwrap(), 150);
+    let moved = rig.wait(|done| rig.store.rename_folder(&folder_of("d"), &root, absent.clone(), done));
+    assert_eq!(moved.unwrap(), 150);
+    let after = rig.check(folder.path());
+    assert_eq!(after.len(), 151);
+    assert!(before.iter().all(|(text, object)| after.get(text.trim_start_matches("a/")) == Some(object)));
+    let none = rig.wait(|done| rig.store.rename_folder(&folder_of("x"), &folder_of("y"), absent, done));
+    assert_eq!(none.unwrap(), 0);
+}
+
+#[test]
+fn a_folder_does_not_go_into_itself_nor_over_others() {
+    let (folder, rig) = rig();
+    for text in ["a/x", "a/y/z", "b/y/z", "e/f", "g/h/h/i", "long/x", "o"] {
+        rig.put(text, Class::Low, text.as_bytes()).unwrap();
+    }
+    let long = format!("{0}/{0}/{0}/{0}", "n".repeat(250));
+    rig.put(&format!("long/{long}"), Class::Low, b"").unwrap();
+    let before = rig.check(folder.path());
+    let refused = |from: &str, to: &str, to_is: Precondition| {
+        let (from, to) = (Folder::parse(from).unwrap(), Folder::parse(to).unwrap());
+        let moved = rig.wait(|done| rig.store.rename_folder(&from, &to, to_is.clone(), done)).unwrap_err();
+        let copied = rig.wait(|done| rig.store.copy_folder(&from, &to, to_is, done)).unwrap_err();
+        assert_eq!(moved.to_string(), copied.to_string());
+        assert_eq!(rig.check(folder.path()), before, "{moved}");
+        moved
+    };
+    for (from, to) in [("a", "a"), ("a", "a/y"), ("", "a"), ("", ""), ("g/h", "g")] {
+        let error = refused(from, to, Precondition::None);
+        assert!(matches!(error, StoreError::IntoItself { .. }), "{from} {to} {error}");
+    }
+    let error = refused("a", "b", Precondition::Absent);
+    assert!(matches!(&error, StoreError::Precondition { name, .. } if name.as_str() == "b/y/z"), "{error}");
+    let error = refused("a", "e/f", Precondition::None);
+    assert!(matches!(&error, StoreError::BelowObject { object, .. } if object.as_str() == "e/f"), "{error}");
+    let error = refused("b", "a/x", Precondition::None);
+    assert!(matches!(error, StoreError::BelowObject { .. }), "{error}");
+    rig.put("c/x/y", Class::Low, b"").unwrap();
+    rig.put("c/y/z/1", Class::Low, b"").unwrap();
+    let before = rig.check(folder.path());
+    let (a, c) = (Folder::parse("a").unwrap(), Folder::parse("c").unwrap());
+    let error = rig.wait(|done| rig.store.rename_folder(&a, &c, Precondition::None, done)).unwrap_err();
+    assert!(matches!(&error, StoreError::IsFolder { name } if name.as_str() == "c/x"), "{error}");
+    let (long, to) = (Folder::parse("long").unwrap(), Folder::parse("longer/than/it/was/before").unwrap());
+    let error = rig.wait(|done| rig.store.rename_folder(&long, &to, Precondition::None, done)).unwrap_err();
+    assert!(matches!(error, StoreError::NameInvalid { .. }), "{error}");
+    assert_eq!(rig.check(folder.path()), before);
+    // Replaced when that is asked for.
+    let b = Folder::parse("b").unwrap();
+    let moved = rig.wait(|done| rig.store.rename_folder(&a, &b, Precondition::None, done)).unwrap();
+    assert_eq!(moved, 2);
+    assert_eq!(rig.get("b/y/z").unwrap(), b"a/y/z");
 }
 
 #[test]
@@ -540,7 +880,7 @@ enum Step {
 }
 
 /// Some are folders of others.
-const NAMES: [&str; 8] = ["a", "b", "a/x", "a/y", "a/x/1", "c/d/e", "c/d", "c.gz"];
+const NAMES: [&str; 9] = ["a", "b", "a/x", "a/y", "a/x/1", "c/d/e", "c/d", "b.gz", "b.gz/z"];
 
 fn steps() -> impl Strategy<Value = Step> {
     let n = || 0..NAMES.len() as u8;
@@ -555,11 +895,16 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Whether a name is free for an object, beside those that there are.
-fn is_free(model: &Contents, text: &str) -> bool {
-    !model.keys().any(|other| {
-        other.strip_prefix(text).is_some_and(|rest| rest.starts_with('/'))
-            || text.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with('/'))
+/// Whether a name is free for an object of a class, beside those that there are.
+fn is_free(model: &Contents, text: &str, class: Class) -> bool {
+    let is_below =
+        |text: &str, folder: &str| text.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    let packed = format!("{text}.gz");
+    !model.iter().any(|(other, (of, _))| {
+        let is_packed_clash = class == Class::Deep
+            && *of == Class::Deep
+            && (is_below(other, &packed) || is_below(text, &format!("{other}.gz")));
+        is_below(other, text) || is_below(text, other) || is_packed_clash
     })
 }
 
@@ -582,7 +927,7 @@ proptest! {
                 Step::Put(n, is_deep, len) => {
                     let bytes = sample(usize::from(len), u32::from(n));
                     let result = rig.put(text(n), class(is_deep), &bytes);
-                    prop_assert_eq!(result.is_ok(), is_free(&model, text(n)), "{:?}", result);
+                    prop_assert_eq!(result.is_ok(), is_free(&model, text(n), class(is_deep)), "{:?}", result);
                     if result.is_ok() {
                         model.insert(text(n).to_owned(), (class(is_deep), bytes));
                     }
@@ -594,7 +939,8 @@ proptest! {
                 Step::Move(from, to) | Step::Copy(from, to) => {
                     let is_move = matches!(step, Step::Move(..));
                     let result = if is_move { rig.rename(text(from), text(to)) } else { rig.copy(text(from), text(to)) };
-                    let may = model.contains_key(text(from)) && is_free(&model, text(to));
+                    let may = from == to && model.contains_key(text(from))
+                        || model.get(text(from)).is_some_and(|(class, _)| is_free(&model, text(to), *class));
                     prop_assert_eq!(result.is_ok(), may, "{:?}", result);
                     if may {
                         let object = if is_move { model.remove(text(from)) } else { model.get(text(from)).cloned() };
@@ -603,9 +949,9 @@ proptest! {
                 }
                 Step::Class(n, is_deep) => {
                     let result = rig.change_class(text(n), class(is_deep));
-                    let object = model.get_mut(text(n));
-                    prop_assert_eq!(result.is_ok(), object.is_some(), "{:?}", result);
-                    if let Some(object) = object {
+                    let may = model.contains_key(text(n)) && is_free(&model, text(n), class(is_deep));
+                    prop_assert_eq!(result.is_ok(), may, "{:?}", result);
+                    if let Some(object) = model.get_mut(text(n)).filter(|_| may) {
                         object.0 = class(is_deep);
                     }
                 }

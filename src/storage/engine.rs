@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -71,6 +71,8 @@ pub(crate) struct Engine {
     pub(crate) level: u32,
     pub(crate) jobs: Submitter,
     pub(crate) queue: Queue,
+    /// Somebody compares the index with the objects.
+    pub(crate) is_audited: AtomicBool,
     /// Files of the stage that somebody works on; recovery leaves them alone.
     active: Mutex<HashSet<u64>>,
     /// The last version that was given out.
@@ -104,7 +106,7 @@ impl Engine {
             File::open(data).map_err(StoreError::disk("open the data folder", data.display()))?.into();
         let lock = lock(data)?;
         let open = |leaf: &str| open_folder(&*disk, &root, leaf);
-        let (low, deep, stage) = (open("low_storage")?, open("deep_storage")?, open("stage")?);
+        let (low, deep, stage) = (open(Class::Low.folder())?, open(Class::Deep.folder())?, open("stage")?);
         let disk = with_tags(&disk, &root, &stage)?;
         let is_synced = options.durability == Durability::Sync;
         let path = options.index.clone().unwrap_or_else(|| data.join("storage.data"));
@@ -130,6 +132,7 @@ impl Engine {
             level: options.level,
             jobs,
             queue: Queue::default(),
+            is_audited: AtomicBool::new(false),
             active: Mutex::default(),
             high,
             stage_id: AtomicU64::new(0),

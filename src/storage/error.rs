@@ -4,8 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::manifest::ManifestError;
 use super::meta::Version;
-use super::name::Name;
+use super::name::{Folder, Name, NameError};
 use super::pack::PackError;
 use crate::jobs::Lost;
 
@@ -40,6 +41,32 @@ pub enum StoreError {
         name: Name,
         /// The object that is in the way.
         object: Name,
+    },
+    /// The packed file of an object, which ends in `.gz`, would be where a folder of another object is.
+    #[error(
+        "the packed file of {object} and the folder {folder} have one place: take another name, or the class low"
+    )]
+    PackedClash {
+        /// The object that is or would be deep.
+        object: Name,
+        /// The folder, of another name in the class deep.
+        folder: Folder,
+    },
+    /// A folder was to go below itself, or an object of it to a place in it.
+    #[error("the folder {from} cannot go to {to}, since one is in the other: take a folder beside it")]
+    IntoItself {
+        /// The folder.
+        from: Folder,
+        /// Where it was to go.
+        to: Folder,
+    },
+    /// An object would have a name that is not allowed, in the folder that it was to go to.
+    #[error("an object of the folder cannot be {name:?}: {source}")]
+    NameInvalid {
+        /// What it would be called.
+        name: String,
+        /// The rule that this breaks.
+        source: NameError,
     },
     /// A file that is no object of this store is in the way. It is not touched.
     #[error(
@@ -124,6 +151,15 @@ pub enum StoreError {
         format: u64,
         /// The latest that is understood.
         known: u64,
+    },
+    /// The index is compared with the objects already.
+    #[error("the index is being checked or rebuilt already: wait until that has ended")]
+    Busy,
+    /// A list of objects cannot be read. What stands before the entry was taken.
+    #[error(transparent)]
+    Manifest {
+        /// Which entry, and why.
+        source: ManifestError,
     },
     /// The work ended without a result.
     #[error(transparent)]

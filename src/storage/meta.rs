@@ -35,6 +35,16 @@ pub enum Class {
     Deep,
 }
 
+impl Class {
+    /// The name of its folder in the data folder.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Class::Low => "low_storage",
+            Class::Deep => "deep_storage",
+        }
+    }
+}
+
 /// What is known of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Meta {
@@ -83,6 +93,13 @@ impl Tag {
         let check = crc32c::crc32c(&out);
         out.extend_from_slice(&check.to_le_bytes());
         out
+    }
+
+    /// The tag of an object that did not move away from `name` after all; None if it was not about to. It goes on naming the
+    /// other place, so that recovery, run again, looks there too.
+    pub(crate) fn undone(self, name: &Name) -> Option<Tag> {
+        let (from, version) = self.from.filter(|(from, _)| from == name)?;
+        Some(Tag { name: from, meta: Meta { version, ..self.meta }, from: Some((self.name, version)) })
     }
 
     /// None for anything but a whole tag.

@@ -40,34 +40,44 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod audit;
 mod commit;
 mod disk;
 mod engine;
 mod error;
+mod export;
+mod folder;
+mod import;
 mod index;
 mod list;
+mod manifest;
 mod meta;
 mod name;
 mod object;
-mod original;
 mod pack;
+mod packing;
 mod recovery;
+mod rewrite;
 mod stage;
 #[cfg(test)]
 mod tests;
 mod tier;
 mod upload;
+mod walk;
 
 use std::fmt;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use reactor::EventBase;
 
+pub use audit::{Difference, IndexReport};
 pub use commit::{Changed, Precondition};
 pub use engine::{Durability, Options};
 pub use error::StoreError;
+pub use export::Export;
+pub use import::{Import, ImportReport};
 pub use list::{Entry, ListOptions, Page};
+pub use manifest::ManifestError;
 pub use meta::{Class, Meta, Version};
 pub use name::{Folder, MAX_NAME, MAX_SEGMENT, Name, NameError};
 pub use object::{Object, Reader};
@@ -75,17 +85,24 @@ pub use pack::{BLOCK, PackError};
 pub use upload::{Flow, PutOptions, Upload};
 
 use crate::jobs::{Desk, Jobs};
+use audit::Audit;
 use commit::{Act, Op, submit};
 use engine::Engine;
-use index::Step;
-use meta::Tag;
-use stage::Staged;
 
 /// A store, as one loop sees it. Cheap to clone; the last handle of all loops closes it, which waits for what the pool does.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
     desk: Desk,
+}
+
+/// The room on a disk, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// What this process may still fill.
+    pub free: u64,
+    /// What there is, full or not.
+    pub total: u64,
 }
 
 /// A store on its way to another loop.
@@ -144,6 +161,14 @@ impl Store {
         Upload::begin(&self.shared, &self.desk, name, class, options, on_room)
     }
 
+    /// Whether an object of this name could be put now: worth to be asked before a large one is sent.
+    ///
+    /// # Errors
+    /// [`StoreError::IsFolder`], [`StoreError::BelowObject`], [`StoreError::Index`].
+    pub fn check_free(&self, name: &Name) -> Result<(), StoreError> {
+        self.shared.engine.index.read(|rows| rows.check_free(name))
+    }
+
     /// Opens an object for reading, as it is now.
     ///
     /// # Errors
@@ -198,25 +223,8 @@ impl Store {
         to_is: Precondition,
         done: impl FnOnce(Result<Changed, StoreError>) + 'static,
     ) {
-        let (from, to) = (from.clone(), to.clone());
-        let make = move |engine: &Arc<Engine>| {
-            let (meta, file) = object::look(engine, &from)?;
-            if !from_is.holds(Some(meta.version)) {
-                return Err(StoreError::Precondition { name: from, found: Some(meta.version) });
-            }
-            let mut staged = Staged::create(engine)?;
-            let copied =
-                engine.tiers.disk.copy(&file, staged.file()).map_err(StoreError::disk("copy", &from))?;
-            if copied != meta.stored {
-                return Err(StoreError::Damaged { name: from, why: "its size is not what was written" });
-            }
-            let created = engine.index.get(to.as_str())?.map_or_else(engine::now, |row| row.meta.created);
-            let meta = Meta { version: engine.next_version(), created, ..meta };
-            staged.seal(Tag { name: to, meta, from: None })?;
-            staged.sync()?;
-            Ok(Act::Put { staged, precondition: to_is })
-        };
-        self.make_and_change(make, done);
+        let engine = &self.shared.engine;
+        rewrite::copy(engine, from.clone(), from_is, to.clone(), to_is, self.change_when_made(done));
     }
 
     /// Moves an object to the other class; its content, and its time of change, stay.
@@ -230,32 +238,44 @@ impl Store {
         precondition: Precondition,
         done: impl FnOnce(Result<Changed, StoreError>) + 'static,
     ) {
-        let name = name.clone();
-        let make = move |engine: &Arc<Engine>| {
-            let (meta, file) = object::look(engine, &name)?;
-            if !precondition.holds(Some(meta.version)) {
-                return Err(StoreError::Precondition { name, found: Some(meta.version) });
-            }
-            if meta.class == class {
-                return Ok(Act::Move {
-                    from: name.clone(),
-                    to: name,
-                    from_is: precondition,
-                    to_is: Precondition::None,
-                });
-            }
-            let staged = transcode(engine, &name, &meta, &file, class)?;
-            // What was read is what is replaced.
-            Ok(Act::Put { staged, precondition: Precondition::OneOf(vec![meta.version]) })
-        };
-        self.make_and_change(make, done);
+        let (engine, lanes) = (&self.shared.engine, self.shared.threads);
+        rewrite::change_class(engine, lanes, name.clone(), class, precondition, self.change_when_made(done));
     }
 
     /// Removes all objects of a folder, each by itself, in the order of their names. `done` gets how many there were; if
-    /// it fails, some may be gone.
+    /// it fails, some may be gone. What is written to the folder meanwhile may stay.
     pub fn delete_folder(&self, folder: &Folder, done: impl FnOnce(Result<u64, StoreError>) + 'static) {
-        let store = self.clone();
-        delete_page(store, folder.clone(), 0, Box::new(done));
+        folder::begin(self.clone(), folder.clone(), folder::Act::Remove, Box::new(done));
+    }
+
+    /// Moves all objects of a folder to another, each by itself as [`rename`](Self::rename) does, in the order of their
+    /// names. `to_is` must hold for each name there: with [`Precondition::Absent`] nothing is replaced.
+    ///
+    /// `done` gets how many were moved, or what `rename`'s gets, [`StoreError::IntoItself`] or [`StoreError::NameInvalid`].
+    /// What can be refused is refused before the first is moved; if it fails later, or somebody writes to either folder
+    /// meanwhile, some may be moved and others not.
+    pub fn rename_folder(
+        &self,
+        from: &Folder,
+        to: &Folder,
+        to_is: Precondition,
+        done: impl FnOnce(Result<u64, StoreError>) + 'static,
+    ) {
+        let target = folder::Target { folder: to.clone(), is: to_is };
+        folder::begin(self.clone(), from.clone(), folder::Act::Move(target), Box::new(done));
+    }
+
+    /// Copies all objects of a folder to another, each by itself as [`copy`](Self::copy) does. Else as
+    /// [`rename_folder`](Self::rename_folder).
+    pub fn copy_folder(
+        &self,
+        from: &Folder,
+        to: &Folder,
+        to_is: Precondition,
+        done: impl FnOnce(Result<u64, StoreError>) + 'static,
+    ) {
+        let target = folder::Target { folder: to.clone(), is: to_is };
+        folder::begin(self.clone(), from.clone(), folder::Act::Copy(target), Box::new(done));
     }
 
     /// Reads a page of what is in a folder. A folder that does not exist has an empty page.
@@ -282,8 +302,25 @@ impl Store {
         self.shared.engine.index.len()
     }
 
-    /// Files in the folders of the store that are no objects, by path, and why; as of when the index was made. They are
-    /// never touched.
+    /// The room on the disk of the data folder, as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn space(&self) -> Result<Space, StoreError> {
+        let engine = &self.shared.engine;
+        let failed = StoreError::disk("look at the room on the disk of", engine.place.path.display());
+        let stat = rustix::fs::fstatvfs(&engine.tiers.root).map_err(|error| failed(error.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
+    }
+
+    /// The loop that it belongs to.
+    pub fn base(&self) -> &EventBase {
+        self.desk.base()
+    }
+
+    /// Files in the folders of the store that are no objects, by path, and why; as of when the index was made, checked or
+    /// rebuilt last. They are never touched.
     ///
     /// # Errors
     /// [`StoreError::Index`].
@@ -291,9 +328,64 @@ impl Store {
         self.shared.engine.index.foreign()
     }
 
+    /// Compares the index with the objects, while the store goes on working, and changes neither. Contents are not read.
+    ///
+    /// `done` gets what it found, [`StoreError::Busy`] if somebody is at it already, or what the disk said.
+    pub fn check_index(&self, done: impl FnOnce(Result<IndexReport, StoreError>) + 'static) {
+        self.audit(false, done);
+    }
+
+    /// Makes the index say what the objects say, while the store goes on working, and takes in files that can be objects.
+    /// The objects win; no file is removed.
+    ///
+    /// `done` gets what it mended, [`StoreError::Busy`] if somebody is at it already, or what the disk said.
+    pub fn rebuild_index(&self, done: impl FnOnce(Result<IndexReport, StoreError>) + 'static) {
+        self.audit(true, done);
+    }
+
+    fn audit(&self, is_repair: bool, done: impl FnOnce(Result<IndexReport, StoreError>) + 'static) {
+        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        Audit::begin(&self.shared.engine, is_repair, ticket);
+    }
+
+    /// The index as text: one object a line, each a JSON object, in the order of the bytes of the names:
+    ///
+    /// `{"name":"a/b","class":"low","size":5,"stored":5,"version":"65c1e0a","crc32c":"3610a686","modified":…,"created":…}`
+    ///
+    /// Sizes are in bytes (`stored` is that of the file), times in microseconds since 1970, the version and the checksums
+    /// hexadecimal. `sha256` stands behind `crc32c` if it is known, `accessed` at the end if the object was read.
+    ///
+    /// Each line is as of when it was handed out.
+    pub fn export_index(&self) -> Export {
+        Export::new(&self.shared, &self.desk)
+    }
+
+    /// Takes what a list knows and the objects lack: when they were read last, and SHA-256s of content that is still the
+    /// same by size and CRC-32C. Nothing is removed or replaced; entries without an object are counted.
+    ///
+    /// The list is an export, or the `storage.data` of the original. `on_room` is called from the loop when an import
+    /// that was [`Flow::Full`] takes more.
+    pub fn import_index(&self, on_room: impl FnMut() + 'static) -> Import {
+        Import::new(&self.shared, &self.desk, on_room)
+    }
+
     /// Writes to the index when objects were last read; other changes take this along.
     pub fn note_reads(&self, done: impl FnOnce(Result<(), StoreError>) + 'static) {
         self.change(Act::Nothing, |result| done(result.map(|_| ())));
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
+    /// Answers from the loop, as every call does.
+    fn refuse<T: Send + 'static>(
+        &self,
+        error: StoreError,
+        done: impl FnOnce(Result<T, StoreError>) + 'static,
+    ) {
+        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        ticket.redeem(Err(error));
     }
 
     fn change(&self, act: Act, done: impl FnOnce(Result<Changed, StoreError>) + 'static) {
@@ -301,18 +393,14 @@ impl Store {
         submit(&self.shared.engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) });
     }
 
-    /// Makes a change on the pool, then queues it.
-    fn make_and_change(
-        &self,
-        make: impl FnOnce(&Arc<Engine>) -> Result<Act, StoreError> + Send + 'static,
-        done: impl FnOnce(Result<Changed, StoreError>) + 'static,
-    ) {
+    /// Queues a change that the pool makes.
+    fn change_when_made(&self, done: impl FnOnce(Result<Changed, StoreError>) + 'static) -> rewrite::Done {
         let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
         let engine = Arc::clone(&self.shared.engine);
-        self.shared.engine.jobs.submit(move || match make(&engine) {
+        Box::new(move |made| match made {
             Ok(act) => submit(&engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) }),
             Err(error) => ticket.redeem(Err(error)),
-        });
+        })
     }
 }
 
@@ -336,103 +424,4 @@ impl fmt::Debug for SharedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedStore").field("data", &self.shared.engine.place.path).finish_non_exhaustive()
     }
-}
-
-/// Writes the content of a file to the stage in another class.
-fn transcode(
-    engine: &Arc<Engine>,
-    name: &Name,
-    meta: &Meta,
-    file: &std::fs::File,
-    class: Class,
-) -> Result<Staged, StoreError> {
-    let mut staged = Staged::create(engine)?;
-    let mut packer = pack::Packer::new();
-    let (mut at, mut crc32c) = (0, 0);
-    if class == Class::Deep {
-        staged.write_at(0, &pack::Packer::HEAD_BYTES)?;
-    }
-    object::each_piece(engine, name, meta, file, |piece| match class {
-        Class::Low => {
-            staged.write_at(at, piece)?;
-            at += piece.len() as u64;
-            crc32c = crc32c::crc32c_append(crc32c, piece);
-            Ok(())
-        }
-        Class::Deep => {
-            let packed = pack::pack_block(piece, engine.level);
-            crc32c = crc32c::crc32c_append(crc32c, piece);
-            let at = packer.push(&packed);
-            staged.write_at(at, &packed.bytes)
-        }
-    })?;
-    if class == Class::Deep {
-        let (end, bytes) = packer.finish();
-        staged.write_at(end, &bytes)?;
-        at = end + bytes.len() as u64;
-    }
-    if crc32c != meta.crc32c {
-        return Err(StoreError::Damaged { name: name.clone(), why: "its checksum is not what was written" });
-    }
-    let meta = Meta { version: engine.next_version(), class, stored: at, ..*meta };
-    staged.seal(Tag { name: name.clone(), meta, from: None })?;
-    staged.sync()?;
-    Ok(staged)
-}
-
-type FolderDone = Box<dyn FnOnce(Result<u64, StoreError>)>;
-
-/// Objects of a folder that are removed at a time.
-const REMOVED_AT_ONCE: usize = 256;
-
-fn delete_page(store: Store, folder: Folder, removed: u64, done: FolderDone) {
-    let engine = Arc::clone(&store.shared.engine);
-    let prefix = folder.prefix().to_owned();
-    let work = move || {
-        let mut names = Vec::new();
-        let collect = |name: &str| {
-            if !name.starts_with(&prefix) || names.len() >= REMOVED_AT_ONCE {
-                return Step::End;
-            }
-            names.extend(Name::parse(name));
-            Step::Next
-        };
-        let mut collect = collect;
-        engine.index.read(|rows| {
-            index::scan(rows, std::ops::Bound::Included(prefix.as_str()), |name, _| collect(name))
-        })?;
-        Ok::<_, StoreError>(names)
-    };
-    let jobs = store.shared.engine.jobs.clone();
-    let desk = store.desk.clone();
-    desk.run(&jobs, work, move |names| match names.unwrap_or_else(|lost| Err(lost.into())) {
-        Err(error) => done(Err(error)),
-        Ok(names) if names.is_empty() => done(Ok(removed)),
-        Ok(names) => {
-            let state = Rc::new(std::cell::RefCell::new((names.len(), removed, None, Some(done))));
-            for name in names {
-                let (state, store2, folder) = (Rc::clone(&state), store.clone(), folder.clone());
-                store.delete(&name, Precondition::None, move |result| {
-                    let mut now = state.borrow_mut();
-                    now.0 -= 1;
-                    match result {
-                        Ok(_) => now.1 += 1,
-                        // Somebody else was faster.
-                        Err(StoreError::NotFound { .. }) => (),
-                        Err(error) => now.2 = Some(error),
-                    }
-                    if now.0 > 0 {
-                        return;
-                    }
-                    let (removed, error, done) = (now.1, now.2.take(), now.3.take());
-                    drop(now);
-                    match (done, error) {
-                        (Some(done), Some(error)) => done(Err(error)),
-                        (Some(done), None) => delete_page(store2, folder, removed, done),
-                        (None, _) => (),
-                    }
-                });
-            }
-        }
-    });
 }

@@ -102,6 +102,29 @@ impl Rig {
         page.entries.into_iter().map(object).collect()
     }
 
+    pub fn export(&self) -> String {
+        let buffer = Evbuffer::new();
+        let mut export = self.store.export_index();
+        loop {
+            let (next, n) = self.wait(|done| export.next(&buffer, done)).unwrap();
+            if n == 0 {
+                break;
+            }
+            export = next;
+        }
+        let mut bytes = vec![0; buffer.len()];
+        buffer.remove(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    pub fn import(&self, text: &str) -> Result<ImportReport, StoreError> {
+        let import = self.store.import_index(|| ());
+        for piece in text.as_bytes().chunks(10_000) {
+            let _ = import.write(piece)?;
+        }
+        self.wait(|done| import.finish(done))
+    }
+
     /// Checks that files, their metadata and the index say the same, and that nothing else lies about.
     pub fn check(&self, data: &Path) -> Contents {
         let mut contents = BTreeMap::new();

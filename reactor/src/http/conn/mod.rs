@@ -295,7 +295,7 @@ impl Conn {
     /// Ends it now.
     pub(super) fn abort(&self) {
         self.end(|bev| {
-            self.server.forget(&self.peer);
+            self.server.ended(&self.peer);
             let sent = self.sent();
             bev.free();
             self.tell_rest(sent);
@@ -333,7 +333,7 @@ impl Drop for Conn {
     fn drop(&mut self) {
         if self.phase.get() != Phase::Gone {
             self.server.dismiss(self.key);
-            self.server.forget(&self.peer);
+            self.server.ended(&self.peer);
         }
     }
 }
