@@ -227,6 +227,7 @@ impl Intake {
         let Some(upload) = self.upload.take() else { return };
         let (service, name) = (Rc::clone(&self.service), self.name.clone());
         if let Some(Err(mismatch)) = self.verifier.take().map(Verifier::finish) {
+            drop(upload);
             let problem = Problem::new(400, "digest_mismatch", mismatch.to_string());
             return service.refuse(request, problem.about(name.as_str()));
         }

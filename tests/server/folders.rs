@@ -104,13 +104,16 @@ fn listings_are_sorted_as_they_are_asked_for() {
 #[test]
 fn a_long_listing_is_streamed_to_its_end() {
     let host = Host::new();
-    let mut client = host.connect();
-    for batch in 0..25 {
-        for n in 0..100 {
-            client.send("PUT", &format!("/files/many/{:05}", batch * 100 + n), &[], b"");
-        }
-        (0..100).for_each(|_| assert_eq!(client.read(false).unwrap().status, 201));
+    // Many at a time, which the store puts in place together.
+    let mut clients: Vec<_> = (0..50).map(|_| host.connect()).collect();
+    for n in 0..2500 {
+        clients[n % 50].send("PUT", &format!("/files/many/{n:05}"), &[], b"");
     }
+    for n in 0..2500 {
+        assert_eq!(clients[n % 50].read(false).unwrap().status, 201);
+    }
+    let mut client = host.connect();
+    drop(clients);
     let expected: Vec<String> = (0..2500).map(|n| format!("many/{n:05}")).collect();
     for target in ["/files/many/", "/files/?delimiter=", "/files/many/?limit=2500", "/files/many/?sort=size"]
     {

@@ -132,7 +132,7 @@ fn names_that_lead_out_are_refused() {
         "a%00b",
         "%00",
         "a%0ab",
-        "a%0d%0aX: y",
+        "a%0d%0aX:%20y",
         "a%1fb",
         "a%7fb",
         "%2e%2e",
@@ -163,7 +163,8 @@ fn names_that_lead_out_are_refused() {
         ] {
             let reply = host.ask(method, &target, &[], b"");
             assert_eq!(reply.status, 400, "{method} {target}");
-            if method != "HEAD" {
+            // A backslash as it is makes no request at all.
+            if method != "HEAD" && !name.contains('\\') {
                 assert_eq!(reply.json()["error"], "name_invalid", "{method} {target}");
             }
         }
