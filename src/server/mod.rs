@@ -8,7 +8,7 @@
 //! | `routes`, `target` | which path means what |
 //! | `upload`, `download`, `stream`, `listing`, `change` | the calls of `/files/` |
 //! | `original` | the calls of the program that this one follows |
-//! | [`range`], [`conditions`], `digest`, `media`, `accept` | what headers ask for; pure |
+//! | [`range`], [`conditions`], [`digest`], [`media`], [`accept`], `origin`, `field` | what headers say; pure |
 //! | `entity`, `json`, `problem` | what is answered |
 //! | `access`, `meter`, `metrics` | what is told of it |
 
@@ -19,11 +19,13 @@ pub mod conditions;
 pub mod digest;
 mod download;
 mod entity;
+mod field;
 mod json;
 mod listing;
 pub mod media;
 mod meter;
 mod metrics;
+mod origin;
 mod original;
 mod problem;
 pub mod range;
@@ -53,7 +55,7 @@ use reactor::{Address, Event, EventBase, EventFlags, EventTicket, ListenOptions,
 
 use crate::storage::{self, SharedStore, Store, StoreError};
 use service::Service;
-use site::{Forwarding, Site};
+use site::Site;
 
 /// How a server runs.
 #[derive(Clone, Debug)]
@@ -225,11 +227,9 @@ impl Server {
             Address::Inet(_) => options.loops.max(1),
             _ => 1,
         };
+        let site = Arc::new(Site::new(&options, loops));
         let store = Store::open(base, options.storage)?;
-        let forwarding = options.pool.map(Forwarding);
-        let site =
-            Site::new(options.download_prefix, loops, forwarding, options.min_free_disk, options.access_log);
-        let site = Arc::new(site);
+        let limits = of_http(&options.limits);
         if loops > 1 {
             refuse_taken(&options.listen)?;
         }
@@ -238,7 +238,7 @@ impl Server {
             number: 0,
             listen: options.listen,
             options: listen,
-            limits: options.limits.clone(),
+            limits: limits.clone(),
             grace: options.grace,
             site: Arc::clone(&site),
         };
@@ -269,7 +269,7 @@ impl Server {
                 number,
                 listen: address.clone(),
                 options: ListenOptions { reuse_port: true, ..ListenOptions::default() },
-                limits: options.limits.clone(),
+                limits: limits.clone(),
                 grace: options.grace,
                 site: Arc::clone(&server.site),
             };
@@ -327,10 +327,8 @@ impl Server {
 
     /// Takes over what may change while it runs: from the next connection or request on.
     pub fn change(&self, limits: &Limits, min_free_disk: u64, access_log: bool) {
-        self.site.change(min_free_disk, access_log);
-        for remote in &self.drainer.loops {
-            remote.send(Order::Limits(limits.clone()));
-        }
+        self.site.change(limits, min_free_disk, access_log);
+        self.drainer.send(&Order::Limits(of_http(limits)));
     }
 
     /// Waits until the loops on threads of their own have ended, after [`Drainer::drain`].
@@ -348,10 +346,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if !self.threads.is_empty() {
-            self.drainer.send(&Order::Stop);
-            self.wait();
-        }
+        // Loops that have ended hear nothing.
+        self.drainer.stop();
+        self.wait();
     }
 }
 
@@ -450,6 +447,11 @@ fn cut(http: &Http) {
     http.free();
     // Also without what connections that are closing have still to send.
     http.base().loop_break();
+}
+
+/// What the connections enforce. How long a body may be is left to who takes it, and can say so.
+fn of_http(limits: &Limits) -> Limits {
+    Limits { max_body_bytes: u64::MAX, ..limits.clone() }
 }
 
 /// Loops of one server share a port, which lets those of another server share it too.

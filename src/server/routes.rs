@@ -7,19 +7,22 @@ use reactor::http::{Http, Request};
 use super::problem::Problem;
 use super::service::Service;
 use super::target::Target;
-use super::{change, download, listing, metrics, original, upload};
+use super::{change, download, listing, metrics, origin, original, upload};
 
 /// Has the server's requests go to the handlers.
 pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
     let on = |pattern: &str, handler: fn(&Rc<Service>, Request)| {
         let service = Rc::clone(service);
-        http.route(pattern, move |request| handler(&service, request));
+        http.route(pattern, move |request| admit(&service, request, handler));
     };
     on("/files/*", files);
-    on("/files", |_, request| request.reply(308).header("Location", "/files/").send());
+    on("/files", |_, request| {
+        let query = request.query().map(|query| format!("?{query}")).unwrap_or_default();
+        request.reply(308).header("Location", format!("/files/{query}")).send();
+    });
     on(&format!("{}*", service.site().download_prefix()), |service, request| {
         let prefix = service.site().download_prefix().len();
-        gated(service, request, "GET, HEAD", |service, request| {
+        gated(service, request, READ, |service, request| {
             let target = request.path().get(prefix..).map_or_else(|| Target::parse(""), Target::parse);
             match target.and_then(Target::object) {
                 Ok(name) => download::get(service, request, &name),
@@ -27,20 +30,34 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
             }
         });
     });
-    on("/upload", |service, request| gated(service, request, "POST, PUT", original::upload));
-    on("/list", |service, request| gated(service, request, "GET, HEAD", original::list));
-    on("/remove", |service, request| gated(service, request, "POST, DELETE, GET", original::remove));
-    on("/reload", |service, request| gated(service, request, "POST, GET", original::reload));
+    on("/upload", |service, request| gated(service, request, "POST, PUT, OPTIONS", original::upload));
+    on("/list", |service, request| gated(service, request, READ, original::list));
+    on("/remove", |service, request| gated(service, request, "POST, DELETE, GET, OPTIONS", original::remove));
+    on("/reload", |service, request| gated(service, request, "POST, GET, OPTIONS", original::reload));
     on("/healthz", |service, request| {
-        gated(service, request, "GET, HEAD", |_, request| metrics::health(request))
+        gated(service, request, READ, |_, request| metrics::health(request));
     });
-    on("/readyz", |service, request| gated(service, request, "GET, HEAD", metrics::readiness));
-    on("/metrics", |service, request| gated(service, request, "GET, HEAD", metrics::get));
+    on("/readyz", |service, request| gated(service, request, READ, metrics::readiness));
+    on("/metrics", |service, request| gated(service, request, READ, metrics::get));
     let service = Rc::clone(service);
     http.fallback(move |request| {
+        if (request.method(), request.path()) == ("OPTIONS", "*") {
+            return request.reply(204).header("Allow", OF_OBJECTS).send();
+        }
         let message = format!("nothing is at {}: objects are below /files/", request.path().escape_debug());
         service.refuse(request, Problem::new(404, "no_such_path", message));
     });
+}
+
+/// Lets through what no page of another site has a browser do.
+fn admit(service: &Rc<Service>, request: Request, handler: fn(&Rc<Service>, Request)) {
+    let is_reading = matches!(request.method(), "GET" | "HEAD" | "OPTIONS");
+    if is_reading || !origin::is_foreign(request.headers(), request.host()) {
+        return handler(service, request);
+    }
+    let message = "a page of another site must not change anything here: send it from a page of this server, \
+        or from a program";
+    service.refuse(request, Problem::new(403, "foreign_origin", message));
 }
 
 /// Lets through what has one of the methods.
@@ -51,8 +68,8 @@ fn gated(
     handler: impl FnOnce(&Rc<Service>, Request),
 ) {
     match request.method() {
-        method if allowed.split(", ").any(|have| have == method) => handler(service, request),
         "OPTIONS" => request.reply(204).header("Allow", allowed).send(),
+        method if allowed.split(", ").any(|have| have == method) => handler(service, request),
         method => {
             let problem = Problem::method_not_allowed(method, allowed);
             service.refuse(request, problem);
@@ -60,6 +77,7 @@ fn gated(
     }
 }
 
+const READ: &str = "GET, HEAD, OPTIONS";
 const OF_OBJECTS: &str = "GET, HEAD, PUT, DELETE, POST, OPTIONS";
 const OF_FOLDERS: &str = "GET, HEAD, DELETE, POST, OPTIONS";
 
