@@ -76,6 +76,8 @@ impl From<StoreError> for Problem {
             StoreError::IsFolder { .. } => (409, "is_folder"),
             StoreError::BelowObject { .. } => (409, "below_object"),
             StoreError::Occupied { .. } => (409, "occupied"),
+            StoreError::Busy => (409, "index_busy"),
+            StoreError::Manifest { .. } => (400, "list_invalid"),
             StoreError::Mismatch { .. } => (400, "digest_mismatch"),
             StoreError::Range { .. } => (416, "range_not_satisfiable"),
             StoreError::Damaged { .. } | StoreError::Packed { .. } => (500, "damaged"),

@@ -7,13 +7,17 @@ use reactor::http::{Http, Request};
 use super::problem::Problem;
 use super::service::Service;
 use super::target::Target;
-use super::{change, download, listing, metrics, original, upload};
+use super::{admission, change, download, index, listing, metrics, original, upload};
 
 /// Has the server's requests go to the handlers.
 pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
     let on = |pattern: &str, handler: fn(&Rc<Service>, Request)| {
         let service = Rc::clone(service);
-        http.route(pattern, move |request| handler(&service, request));
+        http.route(pattern, move |request| {
+            if let Some(request) = admission::admit(&service, request) {
+                handler(&service, request);
+            }
+        });
     };
     on("/files/*", files);
     on("/files", |_, request| request.reply(308).header("Location", "/files/").send());
@@ -31,6 +35,7 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
     on("/list", |service, request| gated(service, request, "GET, HEAD", original::list));
     on("/remove", |service, request| gated(service, request, "POST, DELETE, GET", original::remove));
     on("/reload", |service, request| gated(service, request, "POST, GET", original::reload));
+    on("/index", |service, request| gated(service, request, "GET, HEAD, POST", index::answer));
     on("/healthz", |service, request| {
         gated(service, request, "GET, HEAD", |_, request| metrics::health(request))
     });
@@ -38,6 +43,7 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
     on("/metrics", |service, request| gated(service, request, "GET, HEAD", metrics::get));
     let service = Rc::clone(service);
     http.fallback(move |request| {
+        let Some(request) = admission::admit(&service, request) else { return };
         let message = format!("nothing is at {}: objects are below /files/", request.path().escape_debug());
         service.refuse(request, Problem::new(404, "no_such_path", message));
     });
