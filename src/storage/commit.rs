@@ -82,6 +82,19 @@ pub(crate) enum Act {
     Nothing,
 }
 
+impl Act {
+    /// The names that it changes.
+    fn names(&self) -> impl Iterator<Item = &Name> {
+        let (first, second) = match self {
+            Act::Put { staged, .. } => (staged.tag().map(|tag| &tag.name), None),
+            Act::Remove { name, .. } => (Some(name), None),
+            Act::Move { from, to, .. } => (Some(from), Some(to)),
+            Act::Nothing => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+}
+
 pub(crate) type Reply = Box<dyn FnOnce(Result<Changed, StoreError>) + Send>;
 
 pub(crate) struct Op {
@@ -210,6 +223,7 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
     if ops.is_empty() {
         return;
     }
+    let names: Vec<Name> = ops.iter().flat_map(|op| op.act.names()).cloned().collect();
     let mut applied = Vec::with_capacity(ops.len());
     let committed = engine.index.write(
         || engine.high(),
@@ -236,6 +250,8 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
             note_reads(engine, rows)
         },
     );
+    // Also if it failed: what is in place may be old or new.
+    engine.epochs.changed(&names);
     match committed {
         Ok(()) => applied.into_iter().for_each(|applied| finish(engine, applied)),
         Err(error) => {
@@ -548,6 +564,7 @@ fn mend(engine: &Engine) -> Result<(), StoreError> {
         queue.has_index_failed.store(false, Ordering::Release);
     }
     let settled = recovery::settle_stage(engine);
+    engine.epochs.changed_all();
     match &settled {
         Ok(()) => queue.is_broken.store(false, Ordering::Release),
         Err(error) => queue.note(error),

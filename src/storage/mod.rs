@@ -40,6 +40,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod cache;
 mod commit;
 mod disk;
 mod engine;
@@ -75,6 +76,7 @@ pub use pack::{BLOCK, PackError};
 pub use upload::{Flow, PutOptions, Upload};
 
 use crate::jobs::{Desk, Jobs};
+use cache::Cache;
 use commit::{Act, Op, submit};
 use engine::Engine;
 use index::Step;
@@ -86,6 +88,7 @@ use stage::Staged;
 pub struct Store {
     shared: Arc<Shared>,
     desk: Desk,
+    cache: Rc<Cache>,
 }
 
 /// A store on its way to another loop.
@@ -119,7 +122,7 @@ impl Store {
         let threads = options.threads.max(1);
         let jobs = Jobs::new(threads).map_err(StoreError::disk("start the threads of", "the store"))?;
         let engine = Arc::new(open(jobs.submitter())?);
-        Ok(Store { shared: Arc::new(Shared { _jobs: jobs, engine, threads }), desk: Desk::new(base)? })
+        SharedStore { shared: Arc::new(Shared { _jobs: jobs, engine, threads }) }.attach(base)
     }
 
     /// What another loop's thread [attaches](SharedStore::attach).
@@ -146,10 +149,24 @@ impl Store {
 
     /// Opens an object for reading, as it is now.
     ///
+    /// What this loop opened lately is kept ready, within [`Options::hot_bytes`]: an answered change is seen at once, what
+    /// others did to the files within a second.
+    ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Packed`], [`StoreError::Disk`].
     pub fn open_read(&self, name: &Name) -> Result<Object, StoreError> {
-        Object::open(&self.shared, &self.desk, name)
+        if let Some(object) = self.cache.get(name) {
+            return Ok(object);
+        }
+        let hold = self.cache.hold(name);
+        let mut opened = Object::open(&self.shared, &self.desk, name);
+        if matches!(&opened, Err(error) if error.lacks_descriptors()) && self.cache.close_all() {
+            opened = Object::open(&self.shared, &self.desk, name);
+        }
+        if let (Ok(object), Some(hold)) = (&opened, hold) {
+            self.cache.keep(hold, object);
+        }
+        opened
     }
 
     /// What is known of an object now.
@@ -157,7 +174,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Disk`].
     pub fn stat(&self, name: &Name) -> Result<Meta, StoreError> {
-        object::look(&self.shared.engine, name).map(|(meta, _)| meta)
+        match self.cache.get(name) {
+            Some(object) => Ok(*object.meta()),
+            None => object::look(&self.shared.engine, name).map(|(meta, _)| meta),
+        }
     }
 
     /// Removes an object.
@@ -322,7 +342,9 @@ impl SharedStore {
     /// # Errors
     /// [`StoreError::Loop`].
     pub fn attach(&self, base: &EventBase) -> Result<Store, StoreError> {
-        Ok(Store { shared: Arc::clone(&self.shared), desk: Desk::new(base)? })
+        let engine = &self.shared.engine;
+        let cache = Rc::new(Cache::new(base, &engine.epochs, engine.hot_bytes)?);
+        Ok(Store { shared: Arc::clone(&self.shared), desk: Desk::new(base)?, cache })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The store on disks that die, fail, or have no extended attributes.
 
 #[path = "../../tests/util/rig.rs"]
-mod rig;
+pub(super) mod rig;
 
 use std::fs::File;
 use std::io;
