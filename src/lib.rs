@@ -3,6 +3,7 @@
 //! [`storage`] keeps objects on a disk so that a crash leaves each of them whole; [`jobs`] runs what would block a loop.
 
 pub mod jobs;
+pub mod server;
 pub mod storage;
 
 // So that the helpers of the tests in `tests/` serve those beside the code too.

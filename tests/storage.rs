@@ -453,6 +453,88 @@ fn a_folder_is_removed_with_all_below() {
 }
 
 #[test]
+fn a_folder_is_moved_and_copied_with_all_below() {
+    let (folder, rig) = rig();
+    let folder_of = |text: &str| Folder::parse(text).unwrap();
+    for n in 0..150 {
+        let class = if n % 2 == 0 { Class::Low } else { Class::Deep };
+        rig.put(&format!("a/{}/{n}", n % 7), class, format!("{n}").as_bytes()).unwrap();
+    }
+    rig.put("a.txt", Class::Low, b"stays").unwrap();
+    let before = rig.check(folder.path());
+    let absent = Precondition::Absent;
+    let copied =
+        rig.wait(|done| rig.store.copy_folder(&folder_of("a"), &folder_of("b/c"), absent.clone(), done));
+    assert_eq!(copied.unwrap(), 150);
+    let both = rig.check(folder.path());
+    assert_eq!(both.len(), 301);
+    for (text, object) in &before {
+        assert_eq!(both.get(text), Some(object));
+        if let Some(rest) = text.strip_prefix("a/") {
+            assert_eq!(both.get(&format!("b/c/{rest}")), Some(object));
+        }
+    }
+    let root = Folder::root();
+    let moved =
+        rig.wait(|done| rig.store.rename_folder(&folder_of("b/c"), &folder_of("d"), absent.clone(), done));
+    assert_eq!(moved.unwrap(), 150);
+    // To the top, past a name that is there.
+    let gone = rig.wait(|done| rig.store.delete_folder(&folder_of("a"), done));
+    assert_eq!(gone.unwrap(), 150);
+    let moved = rig.wait(|done| rig.store.rename_folder(&folder_of("d"), &root, absent.clone(), done));
+    assert_eq!(moved.unwrap(), 150);
+    let after = rig.check(folder.path());
+    assert_eq!(after.len(), 151);
+    assert!(before.iter().all(|(text, object)| after.get(text.trim_start_matches("a/")) == Some(object)));
+    let none = rig.wait(|done| rig.store.rename_folder(&folder_of("x"), &folder_of("y"), absent, done));
+    assert_eq!(none.unwrap(), 0);
+}
+
+#[test]
+fn a_folder_does_not_go_into_itself_nor_over_others() {
+    let (folder, rig) = rig();
+    for text in ["a/x", "a/y/z", "b/y/z", "e/f", "g/h/h/i", "long/x", "o"] {
+        rig.put(text, Class::Low, text.as_bytes()).unwrap();
+    }
+    let long = format!("{0}/{0}/{0}/{0}", "n".repeat(250));
+    rig.put(&format!("long/{long}"), Class::Low, b"").unwrap();
+    let before = rig.check(folder.path());
+    let refused = |from: &str, to: &str, to_is: Precondition| {
+        let (from, to) = (Folder::parse(from).unwrap(), Folder::parse(to).unwrap());
+        let moved = rig.wait(|done| rig.store.rename_folder(&from, &to, to_is.clone(), done)).unwrap_err();
+        let copied = rig.wait(|done| rig.store.copy_folder(&from, &to, to_is, done)).unwrap_err();
+        assert_eq!(moved.to_string(), copied.to_string());
+        assert_eq!(rig.check(folder.path()), before, "{moved}");
+        moved
+    };
+    for (from, to) in [("a", "a"), ("a", "a/y"), ("", "a"), ("", ""), ("g/h", "g")] {
+        let error = refused(from, to, Precondition::None);
+        assert!(matches!(error, StoreError::IntoItself { .. }), "{from} {to} {error}");
+    }
+    let error = refused("a", "b", Precondition::Absent);
+    assert!(matches!(&error, StoreError::Precondition { name, .. } if name.as_str() == "b/y/z"), "{error}");
+    let error = refused("a", "e/f", Precondition::None);
+    assert!(matches!(&error, StoreError::BelowObject { object, .. } if object.as_str() == "e/f"), "{error}");
+    let error = refused("b", "a/x", Precondition::None);
+    assert!(matches!(error, StoreError::BelowObject { .. }), "{error}");
+    rig.put("c/x/y", Class::Low, b"").unwrap();
+    rig.put("c/y/z/1", Class::Low, b"").unwrap();
+    let before = rig.check(folder.path());
+    let (a, c) = (Folder::parse("a").unwrap(), Folder::parse("c").unwrap());
+    let error = rig.wait(|done| rig.store.rename_folder(&a, &c, Precondition::None, done)).unwrap_err();
+    assert!(matches!(&error, StoreError::IsFolder { name } if name.as_str() == "c/x"), "{error}");
+    let (long, to) = (Folder::parse("long").unwrap(), Folder::parse("longer/than/it/was/before").unwrap());
+    let error = rig.wait(|done| rig.store.rename_folder(&long, &to, Precondition::None, done)).unwrap_err();
+    assert!(matches!(error, StoreError::NameInvalid { .. }), "{error}");
+    assert_eq!(rig.check(folder.path()), before);
+    // Replaced when that is asked for.
+    let b = Folder::parse("b").unwrap();
+    let moved = rig.wait(|done| rig.store.rename_folder(&a, &b, Precondition::None, done)).unwrap();
+    assert_eq!(moved, 2);
+    assert_eq!(rig.get("b/y/z").unwrap(), b"a/y/z");
+}
+
+#[test]
 fn reads_are_noted_with_the_next_change() {
     let (folder, rig) = rig();
     rig.put("x", Class::Low, b"x").unwrap();

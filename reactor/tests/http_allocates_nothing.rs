@@ -4,7 +4,9 @@
 mod web;
 
 use std::alloc::System;
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
+use std::rc::Rc;
 
 use reactor::evbuffer::FileSegment;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -40,8 +42,15 @@ fn a_warm_request_allocates_nothing_and_an_idle_connection_is_small() {
     w.http.route("/file", move |req| req.reply(200).file(segment.clone()).send());
     let clients = [w.client(), w.client()];
     let mut into = vec![0; 4096];
+    let told = Rc::new(Cell::new(0));
+    let count = told.clone();
     // What sends a file is a segment of the output.
-    for (path, most) in [("/files/a", 0), ("/dropped", 0), ("/file", 4000)] {
+    let cases = [("/files/a", 0), ("/dropped", 0), ("/file", 4000), ("/files/told", 0)];
+    for (path, most) in cases {
+        if path == "/files/told" {
+            let count = count.clone();
+            w.http.on_exchange(move |it| count.set(count.get() + usize::from(it.target == "/files/told")));
+        }
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\n").into_bytes();
         let mut run = |n: usize| {
             for _ in 0..n {
@@ -54,6 +63,7 @@ fn a_warm_request_allocates_nothing_and_an_idle_connection_is_small() {
         let change = region.change();
         assert!(change.allocations <= most && change.reallocations == 0, "{path}: {change:?}");
     }
+    w.until(|| told.get() == 4200);
 
     let request = b"GET /files/a HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\n";
     let open = || {

@@ -47,7 +47,7 @@ impl Precondition {
         }
     }
 
-    fn check(&self, name: &Name, row: Option<&Row>) -> Result<(), StoreError> {
+    pub(super) fn check(&self, name: &Name, row: Option<&Row>) -> Result<(), StoreError> {
         let found = row.map(|row| row.meta.version);
         if self.holds(found) { Ok(()) } else { Err(StoreError::Precondition { name: name.clone(), found }) }
     }
@@ -353,7 +353,7 @@ fn put(
     let (name, meta) = (tag.name.clone(), tag.meta);
     let before = rows.get(name.as_str())?;
     precondition.check(&name, before.as_ref())?;
-    check_free(rows, &name)?;
+    rows.check_free(&name)?;
     let disk = &*engine.tiers.disk;
     let stage = engine.tiers.stage.as_fd();
     let placed = engine.tiers.make_parent(meta.class, &name, unsynced).and_then(|(parent, leaf)| {
@@ -397,18 +397,6 @@ fn put(
     }
     let changed = Changed { now: Some(meta), before: before.map(|row| row.meta) };
     Ok((changed, Links::Put(staged), vacated))
-}
-
-/// Refuses a name that is a folder, or that lies below an object.
-fn check_free(rows: &Rows<'_>, name: &Name) -> Result<(), StoreError> {
-    for above in name.ancestors() {
-        if rows.get(above)?.is_some()
-            && let Ok(object) = Name::parse(above)
-        {
-            return Err(StoreError::BelowObject { name: name.clone(), object });
-        }
-    }
-    if rows.is_folder(name)? { Err(StoreError::IsFolder { name: name.clone() }) } else { Ok(()) }
 }
 
 fn remove(
@@ -466,7 +454,7 @@ fn rename(
         let changed = Changed { now: Some(row.meta), before: Some(row.meta) };
         return Ok((changed, Links::None, Vec::new()));
     }
-    check_free(rows, to)?;
+    rows.check_free(to)?;
     let class = row.meta.class;
     let gone = || StoreError::NotFound { name: from.clone() };
     let file = engine.tiers.open(class, from)?.ok_or_else(gone)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::meta::Version;
-use super::name::Name;
+use super::name::{Folder, Name, NameError};
 use super::pack::PackError;
 use crate::jobs::Lost;
 
@@ -40,6 +40,22 @@ pub enum StoreError {
         name: Name,
         /// The object that is in the way.
         object: Name,
+    },
+    /// A folder was to go below itself, or an object of it to a place in it.
+    #[error("the folder {from} cannot go to {to}, since one is in the other: take a folder beside it")]
+    IntoItself {
+        /// The folder.
+        from: Folder,
+        /// Where it was to go.
+        to: Folder,
+    },
+    /// An object would have a name that is not allowed, in the folder that it was to go to.
+    #[error("an object of the folder cannot be {name:?}: {source}")]
+    NameInvalid {
+        /// What it would be called.
+        name: String,
+        /// The rule that this breaks.
+        source: NameError,
     },
     /// A file that is no object of this store is in the way. It is not touched.
     #[error(

@@ -304,14 +304,9 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Whether an object lies below this name.
-    pub(crate) fn is_folder(&self, name: &Name) -> Result<bool, StoreError> {
-        let prefix = format!("{name}/");
-        let mut below = self.objects.range(&prefix[..]..).map_err(StoreError::index("read"))?;
-        match below.next() {
-            Some(entry) => Ok(entry.map_err(StoreError::index("read"))?.0.value().starts_with(&prefix)),
-            None => Ok(false),
-        }
+    /// As [`check_free`], among these.
+    pub(crate) fn check_free(&self, name: &Name) -> Result<(), StoreError> {
+        check_free(&self.objects, name)
     }
 
     pub(crate) fn add_foreign(&mut self, path: &str, why: &str) -> Result<(), StoreError> {
@@ -320,7 +315,30 @@ impl Rows<'_> {
     }
 }
 
-fn row(
+/// Refuses a name that is a folder, or that lies below an object.
+pub(crate) fn check_free(
+    rows: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &Name,
+) -> Result<(), StoreError> {
+    for above in name.ancestors() {
+        if row(rows, above)?.is_some()
+            && let Ok(object) = Name::parse(above)
+        {
+            return Err(StoreError::BelowObject { name: name.clone(), object });
+        }
+    }
+    let prefix = format!("{name}/");
+    let mut below = rows.range(&prefix[..]..).map_err(StoreError::index("read"))?;
+    match below.next().transpose().map_err(StoreError::index("read"))? {
+        Some((first, _)) if first.value().starts_with(&prefix) => {
+            Err(StoreError::IsFolder { name: name.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The row of a name.
+pub(crate) fn row(
     rows: &impl ReadableTable<&'static str, &'static [u8]>,
     name: &str,
 ) -> Result<Option<Row>, StoreError> {

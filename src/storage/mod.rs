@@ -45,6 +45,7 @@ mod commit;
 mod disk;
 mod engine;
 mod error;
+mod folder;
 mod index;
 mod list;
 mod meta;
@@ -60,7 +61,6 @@ mod tier;
 mod upload;
 
 use std::fmt;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use reactor::EventBase;
@@ -79,7 +79,6 @@ use crate::jobs::{Desk, Jobs};
 use cache::Cache;
 use commit::{Act, Op, submit};
 use engine::Engine;
-use index::Step;
 use meta::Tag;
 use stage::Staged;
 
@@ -272,10 +271,39 @@ impl Store {
     }
 
     /// Removes all objects of a folder, each by itself, in the order of their names. `done` gets how many there were; if
-    /// it fails, some may be gone.
+    /// it fails, some may be gone. What is written to the folder meanwhile may stay.
     pub fn delete_folder(&self, folder: &Folder, done: impl FnOnce(Result<u64, StoreError>) + 'static) {
-        let store = self.clone();
-        delete_page(store, folder.clone(), 0, Box::new(done));
+        folder::begin(self.clone(), folder.clone(), folder::Act::Remove, Box::new(done));
+    }
+
+    /// Moves all objects of a folder to another, each by itself as [`rename`](Self::rename) does, in the order of their
+    /// names. `to_is` must hold for each name there: with [`Precondition::Absent`] nothing is replaced.
+    ///
+    /// `done` gets how many were moved, or what `rename`'s gets, [`StoreError::IntoItself`] or [`StoreError::NameInvalid`].
+    /// What can be refused is refused before the first is moved; if it fails later, or somebody writes to either folder
+    /// meanwhile, some may be moved and others not.
+    pub fn rename_folder(
+        &self,
+        from: &Folder,
+        to: &Folder,
+        to_is: Precondition,
+        done: impl FnOnce(Result<u64, StoreError>) + 'static,
+    ) {
+        let target = folder::Target { folder: to.clone(), is: to_is };
+        folder::begin(self.clone(), from.clone(), folder::Act::Move(target), Box::new(done));
+    }
+
+    /// Copies all objects of a folder to another, each by itself as [`copy`](Self::copy) does. Else as
+    /// [`rename_folder`](Self::rename_folder).
+    pub fn copy_folder(
+        &self,
+        from: &Folder,
+        to: &Folder,
+        to_is: Precondition,
+        done: impl FnOnce(Result<u64, StoreError>) + 'static,
+    ) {
+        let target = folder::Target { folder: to.clone(), is: to_is };
+        folder::begin(self.clone(), from.clone(), folder::Act::Copy(target), Box::new(done));
     }
 
     /// Reads a page of what is in a folder. A folder that does not exist has an empty page.
@@ -314,6 +342,20 @@ impl Store {
     /// Writes to the index when objects were last read; other changes take this along.
     pub fn note_reads(&self, done: impl FnOnce(Result<(), StoreError>) + 'static) {
         self.change(Act::Nothing, |result| done(result.map(|_| ())));
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
+    /// Answers from the loop, as every call does.
+    fn refuse<T: Send + 'static>(
+        &self,
+        error: StoreError,
+        done: impl FnOnce(Result<T, StoreError>) + 'static,
+    ) {
+        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        ticket.redeem(Err(error));
     }
 
     fn change(&self, act: Act, done: impl FnOnce(Result<Changed, StoreError>) + 'static) {
@@ -400,61 +442,4 @@ fn transcode(
     staged.seal(Tag { name: name.clone(), meta, from: None })?;
     staged.sync()?;
     Ok(staged)
-}
-
-type FolderDone = Box<dyn FnOnce(Result<u64, StoreError>)>;
-
-/// Objects of a folder that are removed at a time.
-const REMOVED_AT_ONCE: usize = 256;
-
-fn delete_page(store: Store, folder: Folder, removed: u64, done: FolderDone) {
-    let engine = Arc::clone(&store.shared.engine);
-    let prefix = folder.prefix().to_owned();
-    let work = move || {
-        let mut names = Vec::new();
-        let collect = |name: &str| {
-            if !name.starts_with(&prefix) || names.len() >= REMOVED_AT_ONCE {
-                return Step::End;
-            }
-            names.extend(Name::parse(name));
-            Step::Next
-        };
-        let mut collect = collect;
-        engine.index.read(|rows| {
-            index::scan(rows, std::ops::Bound::Included(prefix.as_str()), |name, _| collect(name))
-        })?;
-        Ok::<_, StoreError>(names)
-    };
-    let jobs = store.shared.engine.jobs.clone();
-    let desk = store.desk.clone();
-    desk.run(&jobs, work, move |names| match names.unwrap_or_else(|lost| Err(lost.into())) {
-        Err(error) => done(Err(error)),
-        Ok(names) if names.is_empty() => done(Ok(removed)),
-        Ok(names) => {
-            let state = Rc::new(std::cell::RefCell::new((names.len(), removed, None, Some(done))));
-            for name in names {
-                let (state, store2, folder) = (Rc::clone(&state), store.clone(), folder.clone());
-                store.delete(&name, Precondition::None, move |result| {
-                    let mut now = state.borrow_mut();
-                    now.0 -= 1;
-                    match result {
-                        Ok(_) => now.1 += 1,
-                        // Somebody else was faster.
-                        Err(StoreError::NotFound { .. }) => (),
-                        Err(error) => now.2 = Some(error),
-                    }
-                    if now.0 > 0 {
-                        return;
-                    }
-                    let (removed, error, done) = (now.1, now.2.take(), now.3.take());
-                    drop(now);
-                    match (done, error) {
-                        (Some(done), Some(error)) => done(Err(error)),
-                        (Some(done), None) => delete_page(store2, folder, removed, done),
-                        (None, _) => (),
-                    }
-                });
-            }
-        }
-    });
 }

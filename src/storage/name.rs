@@ -164,6 +164,13 @@ impl Folder {
     }
 }
 
+/// Its prefix, or a slash for the top one.
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.prefix.is_empty() { "/" } else { &self.prefix })
+    }
+}
+
 fn check_segment(segment: &str) -> Result<(), NameError> {
     match segment {
         "" => return Err(NameError::EmptySegment),

@@ -4,7 +4,7 @@
 //! way what was sent before. So the sending side is shut down first, and what still comes in is read and thrown away
 //! until the peer ends its side too, within bounds.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::flags::{BevEvent, Direction, TriggerOptions};
@@ -15,6 +15,15 @@ use crate::clock::Nanos;
 use crate::diagnostic::Diagnostic;
 use crate::error::Error;
 
+/// Who hears how a stream that goes once its output is sent fares. Both run from the loop, or from what ends the stream,
+/// with nothing borrowed.
+pub(crate) trait FarewellWatcher {
+    /// The kernel took the last byte.
+    fn sent(&self);
+    /// The socket is closed, or is when the callback on the stack returns; `unsent` bytes never left. Comes once, last.
+    fn gone(&self, unsent: usize);
+}
+
 /// How far a stream is that goes once its output is sent.
 #[derive(Default)]
 pub(super) struct Farewell {
@@ -24,6 +33,7 @@ pub(super) struct Farewell {
     is_peer_finished: Cell<bool>,
     /// Asked for while the system knows it.
     peer: Option<Address>,
+    watcher: RefCell<Option<Rc<dyn FarewellWatcher>>>,
 }
 
 /// More than the buffers of both kernels hold (Linux: 6 MiB to receive and 4 MiB to send), so that a peer that stops when
@@ -39,19 +49,20 @@ impl State {
         self.farewell.get().is_some()
     }
 
-    pub(super) fn free_when_sent(self: &Rc<Self>) {
+    pub(super) fn free_when_sent(self: &Rc<Self>, watcher: Option<Rc<dyn FarewellWatcher>>) {
         let has_way_out = match &self.transport {
             Transport::Socket(socket) => socket.is_polled(),
             Transport::Pair(pair) => pair.partner().is_some(),
         };
         if !has_way_out {
-            return self.leave_from_nowhere();
+            return self.leave_from_nowhere(watcher);
         }
         if self.check().is_err() {
             return;
         }
         let peer = if self.base().has_diagnostics() { self.peer() } else { None };
-        if self.farewell.set(Farewell { peer, ..Farewell::default() }).is_err() {
+        let watcher = RefCell::new(watcher);
+        if self.farewell.set(Farewell { peer, watcher, ..Farewell::default() }).is_err() {
             return;
         }
         self.forget_occasions();
@@ -75,6 +86,10 @@ impl State {
     /// The output is sent, the peer was told the end.
     pub(super) fn finished(&self) {
         let Some(farewell) = self.farewell.get() else { return };
+        let watcher = farewell.watcher.borrow().clone();
+        if let Some(watcher) = watcher {
+            watcher.sent();
+        }
         if farewell.is_peer_finished.get() || farewell.discarded.get() >= MOST_DISCARDED {
             self.free();
         } else {
@@ -109,9 +124,12 @@ impl State {
     }
 
     /// Without a connection nothing can be sent.
-    fn leave_from_nowhere(&self) {
+    fn leave_from_nowhere(&self, watcher: Option<Rc<dyn FarewellWatcher>>) {
         let bytes = self.output.len();
         self.free();
+        if let Some(watcher) = watcher {
+            watcher.gone(bytes);
+        }
         if bytes > 0 {
             let reason = "there is no connection".to_owned();
             self.base().diagnose_later(Diagnostic::Unsent { peer: None, bytes, reason });
@@ -127,6 +145,11 @@ impl State {
             let reason = reason(what, error.as_ref());
             self.base().diagnose(&Diagnostic::Unsent { peer, bytes, reason });
         }
+    }
+
+    /// Takes out who hears that it is gone.
+    pub(super) fn take_farewell_watcher(&self) -> Option<Rc<dyn FarewellWatcher>> {
+        self.farewell.get()?.watcher.take()
     }
 
     /// One end of a pair has nothing left to give.

@@ -18,6 +18,7 @@ use crate::clock::nanos;
 use crate::error::{Error, Result};
 use crate::evbuffer::Evbuffer;
 
+pub(crate) use farewell::FarewellWatcher;
 pub use flags::{BevEvent, BevOptions, Direction, FlushMode, TriggerOptions};
 use pair::Pair;
 use socket::{Side, Socket};
@@ -580,7 +581,12 @@ impl Bufferevent {
     #[doc(alias = "bufferevent_free")]
     #[doc(alias = "SO_LINGER")]
     pub fn free_when_sent(&self) {
-        self.state.free_when_sent();
+        self.state.free_when_sent(None);
+    }
+
+    /// [`free_when_sent`](Self::free_when_sent) for an owner that wants to know how it goes on.
+    pub(crate) fn free_when_sent_watched(&self, watcher: Rc<dyn FarewellWatcher>) {
+        self.state.free_when_sent(Some(watcher));
     }
 
     /// Whether it was freed, by hand or with its base.

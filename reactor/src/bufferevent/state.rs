@@ -499,6 +499,7 @@ impl State {
         if self.is_freed.replace(true) {
             return;
         }
+        let unsent = self.output.len();
         self.enabled.set(Direction::empty());
         self.forget_occasions();
         self.base.deactivate(&self.node);
@@ -520,6 +521,9 @@ impl State {
             buffer.discard();
         }
         self.clear_callbacks();
+        if let Some(watcher) = self.take_farewell_watcher() {
+            watcher.gone(unsent);
+        }
         drop(owned);
     }
 

@@ -798,6 +798,8 @@ impl Outlet for Client {
         is_at && exchange.is_streaming && self.bev().is_some()
     }
 
+    fn queued(&self, _n: usize) {}
+
     fn output(&self) -> Evbuffer {
         match self.bev() {
             Some(bev) if !self.exchange.get().waits_for_continue => bev.output().clone(),

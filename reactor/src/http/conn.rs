@@ -7,6 +7,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::body::{Decoder, Next};
+use super::exchange::{Entry, Ledger};
 use super::incoming::{Body, BodyError, BodyEvent, Reader, Sink};
 use super::parse::{Framing, ParseError, Scan};
 use super::reply::{Content, Frame, Length, Plan, Scratch};
@@ -17,7 +18,7 @@ use super::status::Status;
 use super::stream::{BodyStream, Outlet, StreamFraming};
 use crate::address::Address;
 use crate::base::EventBase;
-use crate::bufferevent::{BevEvent, BevOptions, Bufferevent, Direction, TriggerOptions};
+use crate::bufferevent::{BevEvent, BevOptions, Bufferevent, Direction, FarewellWatcher, TriggerOptions};
 use crate::error::Result;
 use crate::evbuffer::Evbuffer;
 use crate::event::Event;
@@ -49,7 +50,11 @@ pub(super) struct Conn {
     phase: Cell<Phase>,
     scan: Cell<Scan>,
     decoder: Cell<Decoder>,
-    exchange: Cell<Exchange>,
+    current: Cell<Current>,
+    /// Exchanges that are to be told of. Without one, nobody wants to hear, or all are over.
+    ledger: RefCell<Option<Box<Ledger>>>,
+    /// Bytes that were put into the output, ever.
+    queued: Cell<u64>,
     reader: RefCell<Option<Rc<Reader>>>,
     stream: RefCell<Option<BodyStream>>,
     on_drained: Slot<dyn FnMut(&BodyStream)>,
@@ -79,7 +84,7 @@ enum Phase {
 
 /// The request at hand.
 #[derive(Clone, Copy, Debug, Default)]
-struct Exchange {
+struct Current {
     /// Tells the requests of a connection apart.
     serial: u64,
     is_head: bool,
@@ -95,9 +100,7 @@ impl Conn {
     pub(super) fn start(server: &Rc<Server>, socket: OwnedFd, peer: Address, is_full: bool) -> Result<()> {
         let bev = Bufferevent::socket(server.base(), socket, BevOptions::empty())?;
         if is_full || server.is_stopping() {
-            refuse(server, &bev, Status::from(503));
-            bev.free_when_sent();
-            server.refused(&peer, Status::from(503));
+            TurnedAway::start(server, &bev, peer);
             return Ok(());
         }
         let conn = Rc::new_cyclic(|me: &Weak<Conn>| Conn {
@@ -109,7 +112,9 @@ impl Conn {
             phase: Cell::new(Phase::Idle),
             scan: Cell::default(),
             decoder: Cell::new(Decoder::new(Framing::None)),
-            exchange: Cell::default(),
+            current: Cell::default(),
+            ledger: RefCell::default(),
+            queued: Cell::new(0),
             reader: RefCell::default(),
             stream: RefCell::default(),
             on_drained: Slot::empty(),
@@ -141,7 +146,7 @@ impl Conn {
     /// Whether this request is still the one at hand.
     pub(super) fn is_at(&self, serial: u64) -> bool {
         let is_open = self.phase.get() != Phase::Gone && !self.bev.is_freed();
-        is_open && self.exchange.get().serial == serial
+        is_open && self.current.get().serial == serial
     }
 
     pub(super) fn body_rest(&self, serial: u64) -> Option<u64> {
@@ -178,9 +183,13 @@ impl Conn {
     }
 
     fn written(&self) {
+        if self.has_ledger() {
+            self.tell_whole();
+        }
         match self.phase.get() {
             Phase::Idle => self.advance(),
-            Phase::Streaming => self.drained(),
+            Phase::Streaming if self.bev.output().len() <= LOW_UNSENT => self.drained(),
+            Phase::Streaming => (),
             Phase::Waiting | Phase::Reading | Phase::Discarding | Phase::Gone => (),
         }
     }
@@ -335,8 +344,8 @@ impl Conn {
         let Some(me) = self.me.upgrade() else { return };
         let limits = self.server.limits();
         let head = &scratch.head;
-        let serial = self.exchange.get().serial + 1;
-        self.exchange.set(Exchange {
+        let serial = self.current.get().serial + 1;
+        self.current.set(Current {
             serial,
             is_head: head.method() == "HEAD",
             is_modern: head.is_modern,
@@ -346,6 +355,7 @@ impl Conn {
         });
         self.decoder.set(Decoder::new(head.framing));
         self.phase.set(Phase::Waiting);
+        self.note_request(serial, head.method(), head.target());
         let is_too_long = matches!(head.framing, Framing::Length(n) if n > limits.max_body_bytes);
         let found = self.server.find(head.method(), head.path());
         let is_unknown = !is_known_method(head.method());
@@ -384,7 +394,18 @@ impl Conn {
     /// Answers what cannot be a request, and ends the connection.
     fn refuse(&self, status: Status) {
         if self.phase.get() != Phase::Gone {
-            refuse(&self.server, &self.bev, status);
+            let is_of_request = matches!(self.phase.get(), Phase::Waiting | Phase::Reading);
+            let serial = if is_of_request { self.current.get().serial } else { 0 };
+            if serial == 0 {
+                self.note_request(0, "", "");
+            }
+            // A connection that is gone needs no answer.
+            let _ = self.queue(|output| output.append(&refusal(&self.server, status)));
+            let end = self.queued.get();
+            self.note(serial, |entry| {
+                entry.answer(status, end);
+                entry.finish(end);
+            });
             self.leave();
             self.server.refused(&self.peer, status);
         }
@@ -418,12 +439,12 @@ fn is_known_method(method: &str) -> bool {
     KNOWN.contains(&method)
 }
 
-fn refuse(server: &Server, bev: &Bufferevent, status: Status) {
+/// An answer without a body, the last of its connection.
+fn refusal(server: &Server, status: Status) -> Vec<u8> {
     let mut out = Vec::new();
     let frame = Frame { status, length: Some(Length::Known(0)), closes: true, date: Some(server.date()) };
     frame.encode(b"", &mut out);
-    // A connection that is gone needs no answer.
-    let _ = bev.write(&out);
+    out
 }
 
 /// Bodies.
@@ -446,12 +467,12 @@ impl Conn {
     }
 
     fn say_continue(&self) {
-        let mut exchange = self.exchange.get();
+        let mut exchange = self.current.get();
         if exchange.owes_continue {
             exchange.owes_continue = false;
-            self.exchange.set(exchange);
+            self.current.set(exchange);
             if self.bev.input().is_empty() {
-                let _ = self.bev.write(CONTINUE);
+                let _ = self.queue(|output| output.append(CONTINUE));
             }
         }
     }
@@ -510,6 +531,9 @@ impl Conn {
             }
         };
         self.decoder.set(decoder);
+        if taken > 0 {
+            self.note(self.current.get().serial, |entry| entry.received += taken);
+        }
         outcome
     }
 
@@ -538,7 +562,7 @@ impl Conn {
                 return true;
             }
             if matches!(reader.sink, Sink::Pieces(_)) && reader.buffer.len() >= MOST_LEFT {
-                self.pause(self.exchange.get().serial);
+                self.pause(self.current.get().serial);
             }
             if reader.is_paused.get() {
                 return false;
@@ -563,7 +587,7 @@ impl Conn {
     /// Runs the closure of a reader of pieces; it is the user's. One that panics has its request answered 500.
     fn deliver<'a>(&self, reader: &Rc<Reader>, event: impl FnOnce() -> BodyEvent<'a>) {
         let Sink::Pieces(on_event) = &reader.sink else { return };
-        let body = Body { conn: self.me.clone(), serial: self.exchange.get().serial };
+        let body = Body { conn: self.me.clone(), serial: self.current.get().serial };
         let mut has_panicked = false;
         // Never from within itself: what is to be told there is told later.
         let _ = on_event.call(|on_event| {
@@ -575,7 +599,7 @@ impl Conn {
     }
 
     fn finish_body(&self, reader: &Rc<Reader>) {
-        let Some(request) = self.take_request(self.exchange.get().serial) else { return };
+        let Some(request) = self.take_request(self.current.get().serial) else { return };
         if self.is_in_body.get() {
             self.end_body();
         }
@@ -679,11 +703,7 @@ impl Conn {
 impl Conn {
     /// Tells of a refusal from the loop, since the caller is user code.
     pub(super) fn refused_later(&self, status: Status) {
-        if self.server.has_on_refusal() {
-            let (server, peer) = (self.server.clone(), self.peer.clone());
-            // Refused only by a base that is gone.
-            let _ = self.base().defer(move |_| server.refused(&peer, status));
-        }
+        self.server.refused_later(&self.peer, status);
     }
 
     /// The handler dropped its request.
@@ -712,13 +732,12 @@ impl Conn {
         if has_body && matches!(content, Content::Copied) {
             scratch.out.extend_from_slice(&scratch.body);
         }
-        let output = self.bev.output();
-        let mut queued = output.append(&scratch.out);
+        let mut queued = self.queue(|output| output.append(&scratch.out));
         if has_body {
             queued = queued.and_then(|()| match &content {
                 Content::None | Content::Copied => Ok(()),
-                Content::Buffer(buffer) => output.append_buffer(buffer),
-                Content::File(file, range) => output.append_file(file, range.clone()),
+                Content::Buffer(buffer) => self.queue(|output| output.append_buffer(buffer)),
+                Content::File(file, range) => self.queue(|output| output.append_file(file, range.clone())),
             });
         }
         match queued {
@@ -740,7 +759,7 @@ impl Conn {
         }
         let framing = self.encode(scratch, plan, closes);
         self.phase.set(Phase::Streaming);
-        if self.bev.output().append(&scratch.out).is_err() {
+        if self.queue(|output| output.append(&scratch.out)).is_err() {
             self.abort();
         }
         let me: Weak<Conn> = self.me.clone();
@@ -749,7 +768,7 @@ impl Conn {
 
     /// Writes the head into the scratch and notes how the exchange ends.
     fn encode(&self, scratch: &mut Scratch, plan: Plan, closes: bool) -> StreamFraming {
-        let mut exchange = self.exchange.get();
+        let mut exchange = self.current.get();
         let length = match plan.length {
             Length::Chunked if !exchange.is_modern => Length::Close,
             length => length,
@@ -764,7 +783,7 @@ impl Conn {
             || !rest_is_small
             || length == Length::Close
             || self.server.is_stopping();
-        self.exchange.set(exchange);
+        self.current.set(exchange);
         let length_line = match plan.status.code() {
             204 | 304 => None,
             205 => Some(Length::Known(0)),
@@ -774,6 +793,8 @@ impl Conn {
         let frame = Frame { status: plan.status, length: length_line, closes: exchange.closes, date };
         scratch.out.clear();
         frame.encode(&scratch.lines, &mut scratch.out);
+        let body = self.queued.get() + scratch.out.len() as u64;
+        self.note(exchange.serial, |entry| entry.answer(plan.status, body));
         match length {
             _ if exchange.is_head || plan.status.is_bodiless() || plan.status.code() == 205 => {
                 StreamFraming::Nothing
@@ -786,7 +807,9 @@ impl Conn {
 
     /// The reply is queued whole.
     fn finish_exchange(&self) {
-        if self.exchange.get().closes {
+        let end = self.queued.get();
+        self.note(self.current.get().serial, |entry| entry.finish(end));
+        if self.current.get().closes {
             return self.leave();
         }
         if self.decoder.get().next() == Next::End {
@@ -823,6 +846,93 @@ impl Conn {
     }
 }
 
+/// What is told of exchanges.
+impl Conn {
+    /// Puts something into the output.
+    fn queue(&self, append: impl FnOnce(&Evbuffer) -> Result<()>) -> Result<()> {
+        let output = self.bev.output();
+        let before = output.len();
+        let outcome = append(output);
+        self.queued(output.len().saturating_sub(before));
+        outcome
+    }
+
+    fn has_ledger(&self) -> bool {
+        self.ledger.borrow().is_some()
+    }
+
+    /// Bytes that the kernel took, ever.
+    fn sent(&self) -> u64 {
+        self.queued.get().saturating_sub(self.bev.output().len() as u64)
+    }
+
+    /// Begins an exchange, if somebody wants to hear of it.
+    fn note_request(&self, serial: u64, method: &str, target: &str) {
+        if !self.server.has_on_exchange() {
+            return;
+        }
+        let mut ledger = self.ledger.borrow_mut();
+        let ledger = ledger.get_or_insert_with(|| self.server.take_ledger());
+        ledger.open(serial, method, target, self.base().clock().fresh());
+        if ledger.len() > 1 {
+            // Each of several replies is told of when it is out, and not when the last one nearly is.
+            self.bev.set_write_mark(usize::MAX);
+        }
+    }
+
+    fn note(&self, serial: u64, note: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.ledger.borrow_mut().as_mut().and_then(|ledger| ledger.last(serial)) {
+            note(entry);
+        }
+    }
+
+    /// Tells of the exchanges whose replies are out; it is user code, and runs from the loop.
+    fn tell_whole(&self) {
+        let mut words = self.server.take_words();
+        loop {
+            let sent = self.sent();
+            let mut ledger = self.ledger.borrow_mut();
+            let Some(entry) = ledger.as_mut().and_then(|ledger| ledger.take_whole(sent, &mut words)) else {
+                break;
+            };
+            if ledger.as_ref().is_some_and(|ledger| ledger.len() == 0) {
+                self.bev.set_write_mark(LOW_UNSENT);
+                let idle = ledger.take();
+                self.server.put_ledger(idle);
+            }
+            drop(ledger);
+            self.server.tell(&entry, &self.peer, &words, sent);
+        }
+        self.server.put_words(words);
+    }
+
+    /// Tells of all exchanges, since no more is sent; from the loop, since the caller may be user code.
+    fn tell_rest(&self, sent: u64) {
+        let Some(mut ledger) = self.ledger.take() else { return };
+        let (server, peer) = (self.server.clone(), self.peer.clone());
+        // Refused only by a base that is gone.
+        let _ = self.base().defer(move |_| {
+            let mut words = server.take_words();
+            while let Some(entry) = ledger.take_first(&mut words) {
+                server.tell(&entry, &peer, &words, sent);
+            }
+            server.put_words(words);
+            server.put_ledger(Some(ledger));
+        });
+    }
+}
+
+impl FarewellWatcher for Conn {
+    fn sent(&self) {
+        self.tell_whole();
+    }
+
+    fn gone(&self, unsent: usize) {
+        self.tell_rest(self.queued.get().saturating_sub(unsent as u64));
+        self.server.lingered(&self.peer);
+    }
+}
+
 impl Outlet for Conn {
     fn is_streaming(&self, serial: u64) -> bool {
         self.phase.get() == Phase::Streaming && self.is_at(serial)
@@ -830,6 +940,10 @@ impl Outlet for Conn {
 
     fn output(&self) -> Evbuffer {
         self.bev.output().clone()
+    }
+
+    fn queued(&self, n: usize) {
+        self.queued.set(self.queued.get() + n as u64);
     }
 
     fn cut(&self) {
@@ -854,12 +968,22 @@ impl Outlet for Conn {
 impl Conn {
     /// Ends it once what is queued is sent.
     fn leave(&self) {
-        self.end(Bufferevent::free_when_sent);
+        if let Some(me) = self.me.upgrade() {
+            self.end(|bev| {
+                self.server.lingers();
+                bev.free_when_sent_watched(me);
+            });
+        }
     }
 
     /// Ends it now.
     pub(super) fn abort(&self) {
-        self.end(Bufferevent::free);
+        self.end(|bev| {
+            self.server.forget(&self.peer);
+            let sent = self.sent();
+            bev.free();
+            self.tell_rest(sent);
+        });
     }
 
     pub(super) fn close_if_idle(&self) {
@@ -874,7 +998,7 @@ impl Conn {
         }
         // The closures that are dropped now hold this connection.
         let _own = self.me.upgrade();
-        self.server.dismiss(self.key, &self.peer);
+        self.server.dismiss(self.key);
         let reader = self.reader.take();
         let deadline = self.deadline.take();
         if let Some(deadline) = deadline {
@@ -892,8 +1016,50 @@ impl Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         if self.phase.get() != Phase::Gone {
-            self.server.dismiss(self.key, &self.peer);
+            self.server.dismiss(self.key);
+            self.server.forget(&self.peer);
         }
+    }
+}
+
+/// A connection that was one too many: it is answered, and nothing else.
+struct TurnedAway {
+    server: Rc<Server>,
+    peer: Address,
+    /// Until it is told.
+    entry: Cell<Option<Entry>>,
+}
+
+impl TurnedAway {
+    fn start(server: &Rc<Server>, bev: &Bufferevent, peer: Address) {
+        let status = Status::from(503);
+        if !server.turns_away() {
+            // So many go without an answer that another one would only cost what the limit saves.
+            return bev.free();
+        }
+        // A connection that is gone needs no answer.
+        let _ = bev.write(&refusal(server, status));
+        server.refused_later(&peer, status);
+        let entry = Cell::new(Some(Entry::refused(status, server.base().clock().fresh())));
+        bev.free_when_sent_watched(Rc::new(TurnedAway { server: server.clone(), peer, entry }));
+    }
+}
+
+impl FarewellWatcher for TurnedAway {
+    fn sent(&self) {
+        if let Some(mut entry) = self.entry.take() {
+            entry.finish(0);
+            self.server.tell(&entry, &self.peer, b"", 0);
+        }
+    }
+
+    fn gone(&self, _unsent: usize) {
+        if let Some(entry) = self.entry.take() {
+            let (server, peer) = (self.server.clone(), self.peer.clone());
+            // Refused only by a base that is gone.
+            let _ = self.server.base().defer(move |_| server.tell(&entry, &peer, b"", 0));
+        }
+        self.server.turned_away();
     }
 }
 

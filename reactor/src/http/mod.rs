@@ -31,6 +31,7 @@
 mod body;
 mod client;
 mod conn;
+mod exchange;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -47,6 +48,7 @@ mod stream;
 mod uri;
 
 pub use client::{ClientError, ClientTimeouts, Connection, ReplyEvent, ReplyHead, RequestBuilder};
+pub use exchange::Exchange;
 pub use headers::Headers;
 pub use incoming::{Body, BodyError, BodyEvent};
 pub use limits::Limits;

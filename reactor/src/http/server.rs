@@ -1,18 +1,19 @@
 //! The server: listeners, routes, limits, and what its connections share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::time::SystemTime;
 
 use slab::Slab;
 
 use super::conn::Conn;
+use super::exchange::{Entry, Exchange, Ledger};
 use super::limits::Limits;
 use super::reply::Scratch;
 use super::request::Request;
@@ -75,18 +76,31 @@ pub(super) struct Server {
     conns: RefCell<Slab<Weak<Conn>>>,
     /// How many of them an IP address has.
     by_address: RefCell<HashMap<IpAddr, usize>>,
+    /// Connections whose last reply is on its way, or just out.
+    lingering: Cell<usize>,
+    /// Connections that were one too many, and are being told.
+    turned_away: Cell<usize>,
     /// Memory of requests that are over, for those to come.
     #[allow(clippy::vec_box, reason = "what requests hold and hand on is the box")]
     spare: RefCell<Vec<Box<Scratch>>>,
+    #[allow(clippy::vec_box, reason = "what connections hold and hand on is the box")]
+    spare_ledgers: RefCell<Vec<Box<Ledger>>>,
+    /// The words of an exchange that is told.
+    words: Cell<Vec<u8>>,
     date: Cell<(u64, [u8; DATE_LEN])>,
     on_refusal: Slot<OnRefusal>,
+    on_exchange: Slot<OnExchange>,
     is_stopping: Cell<bool>,
+    is_freed: Cell<bool>,
 }
 
 type OnRefusal = dyn FnMut(&Address, Status);
+type OnExchange = dyn for<'a> FnMut(&Exchange<'a>);
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 pub(super) const DATE_LEN: usize = 29;
+/// Those that are one too many at one time are answered as long as they are not more.
+const MOST_TURNED_AWAY: usize = 256;
 /// Requests in hand at one time are rarely more.
 const MOST_SPARE: usize = 64;
 
@@ -105,10 +119,16 @@ impl Http {
             listeners: RefCell::default(),
             conns: RefCell::default(),
             by_address: RefCell::default(),
+            lingering: Cell::new(0),
+            turned_away: Cell::new(0),
             spare: RefCell::default(),
+            spare_ledgers: RefCell::default(),
+            words: Cell::default(),
             date: Cell::new((u64::MAX, [0; DATE_LEN])),
             on_refusal: Slot::empty(),
+            on_exchange: Slot::empty(),
             is_stopping: Cell::new(false),
+            is_freed: Cell::new(false),
         };
         Ok(Http { server: Rc::new(server) })
     }
@@ -187,6 +207,26 @@ impl Http {
         self.server.on_refusal.set(Some(Box::new(on_refusal)));
     }
 
+    /// Sets what is told of each request whose head was understood, and of each answer to one that was not, once: when the
+    /// kernel has taken the last byte of the reply, or when the connection ended before. It runs from the loop, in the
+    /// order of the replies of a connection; requests that came before it was set are left out. If it panics, it stays.
+    ///
+    /// This is what an access log needs. It costs nothing when it is not set, and allocates nothing per request.
+    ///
+    /// ```
+    /// # use reactor::{EventBase, http::Http};
+    /// # let base = EventBase::new()?;
+    /// # let http = Http::new(&base)?;
+    /// http.on_exchange(|it| {
+    ///     let status = it.status.map_or(0, |status| status.code());
+    ///     println!("{} {} {} {status} {} {:?}", it.peer, it.method, it.target, it.sent, it.duration);
+    /// });
+    /// # Ok::<(), reactor::Error>(())
+    /// ```
+    pub fn on_exchange(&self, on_exchange: impl for<'a> FnMut(&Exchange<'a>) + 'static) {
+        self.server.on_exchange.set(Some(Box::new(on_exchange)));
+    }
+
     fn set_route(&self, method: Option<&str>, pattern: &str, handler: impl FnMut(Request) + 'static) {
         let handler = Rc::new(Slot::new(Box::new(handler) as Box<dyn FnMut(Request)>));
         // What the old one captured is dropped after the borrow.
@@ -237,7 +277,9 @@ impl Http {
         }
     }
 
-    /// Ends at once: it listens no more, connections are closed, and handlers dropped.
+    /// Ends at once: it listens no more, connections are closed, and handlers dropped. What is set with
+    /// [`on_exchange`](Self::on_exchange) is told of those that were cut off, and is dropped when the last reply that was
+    /// queued whole is out.
     #[doc(alias = "evhttp_free")]
     pub fn free(&self) {
         self.server.is_stopping.set(true);
@@ -248,6 +290,8 @@ impl Http {
         let routes = self.server.routes.take();
         drop(routes);
         self.server.on_refusal.set(None);
+        self.server.is_freed.set(true);
+        self.server.fall_silent();
     }
 
     fn stop_listening(&self) {
@@ -283,7 +327,7 @@ impl Server {
     fn serve(self: &Rc<Self>, socket: OwnedFd, peer: Address) -> Result<()> {
         let limits = self.limits();
         let most_of_one = limits.max_connections_per_address;
-        let is_full = self.conns.borrow().len() >= limits.max_connections
+        let is_full = self.conns.borrow().len() + self.lingering.get() >= limits.max_connections
             || (most_of_one > 0 && self.connections_of(&peer) >= most_of_one);
         Conn::start(self, socket, peer, is_full)
     }
@@ -311,10 +355,49 @@ impl Server {
         self.conns.borrow_mut().insert(conn)
     }
 
-    pub(super) fn dismiss(&self, key: usize, peer: &Address) {
+    pub(super) fn dismiss(&self, key: usize) {
         self.conns.borrow_mut().try_remove(key);
+    }
+
+    /// A connection that was dismissed has its last reply to send.
+    pub(super) fn lingers(&self) {
+        self.lingering.set(self.lingering.get() + 1);
+    }
+
+    /// One that lingered is gone.
+    pub(super) fn lingered(self: &Rc<Self>, peer: &Address) {
+        self.lingering.set(self.lingering.get().saturating_sub(1));
+        self.forget(peer);
+        self.fall_silent();
+    }
+
+    /// Whether one more that is one too many is told so.
+    pub(super) fn turns_away(&self) -> bool {
+        let is_told = self.turned_away.get() < MOST_TURNED_AWAY;
+        self.turned_away.set(self.turned_away.get() + usize::from(is_told));
+        is_told
+    }
+
+    /// One that was told is gone.
+    pub(super) fn turned_away(self: &Rc<Self>) {
+        self.turned_away.set(self.turned_away.get().saturating_sub(1));
+        self.fall_silent();
+    }
+
+    /// Drops what is told of exchanges when the server is freed and there are none left, behind those that are still to be
+    /// told.
+    fn fall_silent(self: &Rc<Self>) {
+        if self.is_freed.get() && self.lingering.get() == 0 && self.turned_away.get() == 0 {
+            let silence = Silence(self.clone());
+            // Without a base it is dropped here.
+            let _ = self.base.defer(move |_| drop(silence));
+        }
+    }
+
+    /// A connection of this address is gone.
+    pub(super) fn forget(&self, peer: &Address) {
         if let Some(ip) = ip_of(peer)
-            && let Entry::Occupied(mut count) = self.by_address.borrow_mut().entry(ip)
+            && let hash_map::Entry::Occupied(mut count) = self.by_address.borrow_mut().entry(ip)
         {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -331,13 +414,53 @@ impl Server {
         self.routes.borrow().find(method, path)
     }
 
-    pub(super) fn has_on_refusal(&self) -> bool {
-        self.on_refusal.is_set()
-    }
-
     /// Tells of a refusal; it is user code.
     pub(super) fn refused(&self, peer: &Address, status: Status) {
-        let _ = self.on_refusal.call(|on_refusal| on_refusal(peer, status));
+        // A panic must not take the connection's own closures with it; the message is the panic hook's.
+        let _ = self.on_refusal.call(|on_refusal| {
+            let _ = catch_unwind(AssertUnwindSafe(|| on_refusal(peer, status)));
+        });
+    }
+
+    /// The same from the loop, since the caller may be user code.
+    pub(super) fn refused_later(self: &Rc<Self>, peer: &Address, status: Status) {
+        if self.on_refusal.is_set() {
+            let (server, peer) = (self.clone(), peer.clone());
+            // Refused only by a base that is gone.
+            let _ = self.base.defer(move |_| server.refused(&peer, status));
+        }
+    }
+
+    pub(super) fn has_on_exchange(&self) -> bool {
+        self.on_exchange.is_set()
+    }
+
+    /// Tells of an exchange; it is user code.
+    pub(super) fn tell(&self, entry: &Entry, peer: &Address, words: &[u8], sent: u64) {
+        let exchange = entry.told(peer, words, sent, self.base.clock().fresh());
+        let _ = self.on_exchange.call(|on_exchange| {
+            let _ = catch_unwind(AssertUnwindSafe(|| on_exchange(&exchange)));
+        });
+    }
+
+    pub(super) fn take_ledger(&self) -> Box<Ledger> {
+        self.spare_ledgers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes back one that is empty.
+    pub(super) fn put_ledger(&self, ledger: Option<Box<Ledger>>) {
+        let mut spare = self.spare_ledgers.borrow_mut();
+        if let Some(ledger) = ledger.filter(|ledger| spare.len() < MOST_SPARE && ledger.is_worth_keeping()) {
+            spare.push(ledger);
+        }
+    }
+
+    pub(super) fn take_words(&self) -> Vec<u8> {
+        self.words.take()
+    }
+
+    pub(super) fn put_words(&self, words: Vec<u8>) {
+        self.words.set(words);
     }
 
     pub(super) fn take_scratch(&self) -> Box<Scratch> {
@@ -365,5 +488,13 @@ impl Server {
         let _ = write!(&mut date[..], "{}", httpdate::HttpDate::from(now));
         self.date.set((second, date));
         date
+    }
+}
+
+struct Silence(Rc<Server>);
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        self.0.on_exchange.set(None);
     }
 }

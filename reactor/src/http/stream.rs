@@ -29,6 +29,8 @@ pub(super) trait Outlet {
     /// Whether this message is what it sends.
     fn is_streaming(&self, serial: u64) -> bool;
     fn output(&self) -> Evbuffer;
+    /// So many bytes were put into the output.
+    fn queued(&self, n: usize);
     /// Gives up the connection.
     fn cut(&self);
     /// The body is queued whole.
@@ -100,6 +102,19 @@ impl BodyStream {
         if n == 0 {
             return Ok(());
         }
+        let before = output.len();
+        let outcome = self.frame(&*conn, output, n, append);
+        conn.queued(output.len().saturating_sub(before));
+        outcome
+    }
+
+    fn frame(
+        &self,
+        conn: &dyn Outlet,
+        output: &Evbuffer,
+        n: u64,
+        append: impl FnOnce(&Evbuffer) -> Result<()>,
+    ) -> Result<()> {
         match self.guard.framing.get() {
             StreamFraming::Nothing => Ok(()),
             StreamFraming::Close => append(output),
@@ -145,7 +160,10 @@ impl BodyStream {
         let Some(conn) = self.conn() else { return };
         match self.guard.framing.get() {
             StreamFraming::Sized(1..) => return conn.cut(),
-            StreamFraming::Chunked if conn.output().append(LAST_CHUNK).is_err() => return conn.cut(),
+            StreamFraming::Chunked => match conn.output().append(LAST_CHUNK) {
+                Ok(()) => conn.queued(LAST_CHUNK.len()),
+                Err(_) => return conn.cut(),
+            },
             _ => (),
         }
         conn.finish();

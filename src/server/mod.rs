@@ -1,0 +1,3 @@
+//! The server: what its HTTP fields mean.
+
+pub mod range;
