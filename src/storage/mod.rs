@@ -61,6 +61,7 @@ mod tier;
 mod upload;
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use reactor::EventBase;
