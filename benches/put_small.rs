@@ -65,8 +65,7 @@ fn put(base: &EventBase, store: &Store, from: u64, count: u64, at_once: u64) {
     let bytes = [b'x'; SIZE];
     let done = Rc::new(Cell::new(0));
     for n in 1..=count {
-        let upload =
-            store.begin_put(&name(from + n - 1), Class::Low, PutOptions::default(), || ()).unwrap();
+        let upload = store.begin_put(&name(from + n - 1), Class::Low, PutOptions::default(), || ()).unwrap();
         let _ = upload.write(&bytes).unwrap();
         let mine = Rc::clone(&done);
         upload.finish(move |result| {

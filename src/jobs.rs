@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use reactor::{Event, EventBase, EventFlags, EventTicket, Notifier};
 
@@ -46,6 +47,8 @@ struct Queue {
 struct State {
     urgent: VecDeque<Job>,
     waiting: VecDeque<Job>,
+    /// Not before their time, unless the pool ends.
+    later: Vec<(Instant, Job)>,
     /// No thread waits for more.
     is_closed: bool,
     /// Threads that still look for jobs.
@@ -108,11 +111,33 @@ impl Submitter {
     pub fn submit_urgent(&self, job: impl FnOnce() + Send + 'static) {
         self.queue.push(Box::new(job), true);
     }
+
+    /// As [`submit`](Self::submit), but not before `delay` has passed, except when the pool ends.
+    pub fn submit_later(&self, delay: Duration, job: impl FnOnce() + Send + 'static) {
+        let mut state = self.queue.lock();
+        if state.alive == 0 {
+            drop(state);
+            return drop(job);
+        }
+        state.later.push((Instant::now() + delay, Box::new(job)));
+        drop(state);
+        // Whoever waits does not know how long.
+        self.queue.bell.notify_one();
+    }
 }
 
 impl fmt::Debug for Submitter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Submitter").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Which of the later jobs is next, and in how long.
+    fn next_due(&self) -> Option<(usize, Duration)> {
+        let (at, due) = self.later.iter().map(|(due, _)| *due).enumerate().min_by_key(|(_, due)| *due)?;
+        let delay = due.saturating_duration_since(Instant::now());
+        Some((at, if self.is_closed { Duration::ZERO } else { delay }))
     }
 }
 
@@ -135,13 +160,20 @@ impl Queue {
     fn work(&self) {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.urgent.pop_front().or_else(|| state.waiting.pop_front()) {
+            let due = state.next_due();
+            let job = match due {
+                Some((at, Duration::ZERO)) => Some(state.later.swap_remove(at).1),
+                _ => state.urgent.pop_front().or_else(|| state.waiting.pop_front()),
+            };
+            if let Some(job) = job {
                 drop(state);
                 let _ = catch_unwind(AssertUnwindSafe(job));
                 state = self.lock();
             } else if state.is_closed {
                 state.alive -= 1;
                 return;
+            } else if let Some((_, delay)) = due {
+                state = self.bell.wait_timeout(state, delay).unwrap_or_else(PoisonError::into_inner).0;
             } else {
                 state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
@@ -155,6 +187,7 @@ impl Queue {
 }
 
 type Parcel = (u64, Option<Box<dyn Any + Send>>);
+type Local = Box<dyn FnOnce()>;
 type Continuation = Box<dyn FnMut(Option<Box<dyn Any + Send>>)>;
 
 /// Where results arrive on a loop. `Clone`, on the loop's thread only.
@@ -170,6 +203,8 @@ struct DeskCore {
     sender: Sender<Parcel>,
     notifier: Notifier,
     awaited: Rc<RefCell<HashMap<u64, Continuation>>>,
+    /// What waits for the loop only.
+    local: Rc<RefCell<VecDeque<Local>>>,
     next: Cell<u64>,
 }
 
@@ -181,11 +216,21 @@ impl Desk {
     pub fn new(base: &EventBase) -> reactor::Result<Desk> {
         let (sender, receiver) = channel();
         let awaited: Rc<RefCell<HashMap<u64, Continuation>>> = Rc::default();
-        let mine = Rc::clone(&awaited);
-        let event =
-            Event::manual(base, EventFlags::PERSIST, move |event, _| deliver(event, &receiver, &mine))?;
+        let local: Rc<RefCell<VecDeque<Local>>> = Rc::default();
+        let (mine, here) = (Rc::clone(&awaited), Rc::clone(&local));
+        let event = Event::manual(base, EventFlags::PERSIST, move |event, _| {
+            deliver(event, &receiver, &mine);
+            // What they add has its own turn.
+            let count = here.borrow().len();
+            for _ in 0..count {
+                let next = here.borrow_mut().pop_front();
+                if let Some(run) = next {
+                    run();
+                }
+            }
+        })?;
         let notifier = base.notifier();
-        Ok(Desk { core: Rc::new(DeskCore { event, sender, notifier, awaited, next: Cell::new(0) }) })
+        Ok(Desk { core: Rc::new(DeskCore { event, sender, notifier, awaited, local, next: Cell::new(0) }) })
     }
 
     /// Leaves `done` at the desk, to be called from the loop with what the ticket is redeemed for.
@@ -215,6 +260,12 @@ impl Desk {
         }
     }
 
+    /// Runs `done` from the loop, soon: for a result that is there already. Not if the desk's last handle is dropped before.
+    pub fn soon(&self, done: impl FnOnce() + 'static) {
+        self.core.local.borrow_mut().push_back(Box::new(done));
+        self.core.event.activate(EventFlags::empty());
+    }
+
     /// Runs `work` on the pool, then `done` on the loop.
     pub fn run<T: Send + 'static>(
         &self,
@@ -231,7 +282,8 @@ impl Drop for DeskCore {
     fn drop(&mut self) {
         self.event.free();
         let awaited = std::mem::take(&mut *self.awaited.borrow_mut());
-        drop(awaited);
+        let local = std::mem::take(&mut *self.local.borrow_mut());
+        drop((awaited, local));
     }
 }
 

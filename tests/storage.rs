@@ -109,6 +109,7 @@ fn names_cannot_escape() {
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
         fs::rename(outside.path().join(format!("secret{ending}")), outside.path().join("secret")).unwrap();
     }
+    rig.settle().unwrap();
     assert!(fs::read_dir(folder.path().join("stage")).unwrap().next().is_none());
     // A lost index does not take them in.
     drop(rig);

@@ -1,18 +1,23 @@
 //! Changes become visible and lasting here, many at a time.
 //!
 //! One job at a time takes all changes that wait: one batch of flushes of their files, one link or rename for each, one
-//! flush for each folder, one commit of the index for all; then their links in the stage go, and each is answered. What fails in between leaves
-//! links in the stage, and the next batch begins with finishing or undoing what they stand for.
+//! flush for each folder, one commit of the index for all; then their links in the stage go, and each is answered. What
+//! fails in between leaves links in the stage, and the next batch begins with finishing or undoing what they stand for.
+//!
+//! A store that does not wait for its disk answers when the file is in place, if it can on the calling thread; the rows
+//! of many changes are written later, and until then their links stay. A crash finds them there.
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::engine::{Engine, READ_PRECISION, lock_of};
 use super::error::StoreError;
-use super::index::Rows;
+use super::index::RowSet;
+use super::late::Late;
 use super::meta::{Class, Meta, Row, Tag, Version};
 use super::name::Name;
 use super::recovery;
@@ -110,6 +115,10 @@ pub(crate) struct Queue {
     is_broken: AtomicBool,
     /// The index refused something, and must be opened anew.
     has_index_failed: AtomicBool,
+    /// Links in the stage that stand for rows which are late.
+    links: Mutex<Vec<u64>>,
+    /// A job will write what is late.
+    is_scheduled: AtomicBool,
 }
 
 #[derive(Default)]
@@ -208,6 +217,128 @@ enum Links {
     Other(u64),
 }
 
+/// Makes a change on the calling thread, if the store waits for neither its disk nor its index; gives it back if it
+/// is to be queued.
+pub(crate) fn try_now(engine: &Arc<Engine>, act: Act) -> Result<Result<Changed, StoreError>, Act> {
+    if !engine.index.is_late() || engine.queue.is_broken.load(Ordering::Acquire) {
+        return Err(act);
+    }
+    let mut act = Some(act);
+    let changed = engine.index.change_late(true, |late| match late.waiting() < MOST_LATE {
+        true => act.take().map(|act| change_late(engine, late, act)).transpose(),
+        false => Ok(None),
+    });
+    match (changed, act) {
+        (Some(Ok(Some(changed))), None) => Ok(Ok(changed)),
+        (Some(Err(error)), None) => Ok(Err(error)),
+        (Some(Err(error)), Some(act)) => {
+            engine.queue.note(&error);
+            engine.queue.mark_broken();
+            Err(act)
+        }
+        (_, Some(act)) => Err(act),
+        (_, None) => Ok(Err(StoreError::Lost(crate::jobs::Lost))),
+    }
+}
+
+/// Rows that are late at most: then changes wait until they are written.
+const MOST_LATE: usize = 16 * 1024;
+/// How late rows are. The more there are the less each costs, and what was removed keeps its room for so long.
+const LATE_BY: Duration = Duration::from_millis(50);
+/// When it is tried again, if they could not be written.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// As a batch of one, but the index's file and the links in the stage follow later.
+fn change_late(engine: &Arc<Engine>, late: &mut Late, act: Act) -> Result<Changed, StoreError> {
+    let names: [Option<Name>; 2] = {
+        let mut names = act.names().cloned();
+        [names.next(), names.next()]
+    };
+    let (mut unsynced, mut replaced) = (Unsynced::off(), Vec::new());
+    let applied = apply(engine, late, act, &mut unsynced, &mut replaced).and_then(|applied| {
+        let (changed, links, vacated) = applied;
+        let mut ids = match links {
+            Links::None => Vec::new(),
+            Links::Put(staged) => vec![staged.into_id()],
+            Links::Other(id) => vec![id],
+        };
+        // A large file takes long to go: it does so from the stage.
+        let cleared = replaced.iter().try_for_each(|(class, name)| {
+            ids.extend(to_stage(engine, *class, name)?);
+            Ok(())
+        });
+        let cleared = cleared
+            .and_then(|()| vacated.iter().try_for_each(|(class, name)| engine.tiers.prune(*class, name)));
+        if let Err(error) = cleared {
+            ids.into_iter().for_each(|id| engine.release(id));
+            engine.queue.mark_broken();
+            return if replaced.is_empty() { Ok(changed) } else { Err(error) };
+        }
+        lock_of(&engine.queue.links).extend(ids);
+        Ok(changed)
+    });
+    write_later(engine, LATE_BY);
+    engine.epochs.changed(names.iter().flatten());
+    applied.inspect_err(|error| engine.queue.note(error))
+}
+
+/// Sees to it that what is late is written, once for all that come before.
+fn write_later(engine: &Arc<Engine>, delay: Duration) {
+    if engine.queue.is_scheduled.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let mine = Arc::clone(engine);
+    engine.jobs.submit_later(delay, move || {
+        mine.queue.is_scheduled.store(false, Ordering::Release);
+        submit(&mine, Op { act: Act::Nothing, reply: Box::new(|_| ()) });
+    });
+}
+
+/// Writes the rows that are late, then lets their links go.
+fn write_late(engine: &Arc<Engine>) -> Result<(), StoreError> {
+    // In this order: the rows of these links are there.
+    let links = std::mem::take(&mut *lock_of(&engine.queue.links));
+    if let Some(Err(error)) = engine.index.change_late(false, |late| note_reads(engine, late)) {
+        engine.queue.note(&error);
+    }
+    if let Err(error) = engine.index.write_late() {
+        engine.queue.note(&error);
+        engine.queue.mark_broken();
+        lock_of(&engine.queue.links).extend(links);
+        write_later(engine, RETRY_AFTER);
+        return Err(error);
+    }
+    for id in links {
+        if engine.tiers.disk.unlink(engine.tiers.stage.as_fd(), &leaf_of(id)).is_err() {
+            engine.queue.mark_broken();
+        }
+        engine.release(id);
+    }
+    Ok(())
+}
+
+/// A batch of a store that waits for neither its disk nor its index.
+fn run_late(engine: &Arc<Engine>, ops: Vec<Op>) {
+    let is_much = |late: &mut Late| Ok(late.waiting() >= MOST_LATE);
+    for op in ops {
+        let changed = match op.act {
+            Act::Nothing => write_late(engine).map(|()| Changed { now: None, before: None }),
+            act => {
+                if matches!(engine.index.change_late(false, is_much), Some(Ok(true))) {
+                    // What it could not write is tried again.
+                    let _ = write_late(engine);
+                }
+                let changed = engine.index.change_late(false, |late| change_late(engine, late, act));
+                changed.unwrap_or(Err(StoreError::Lost(crate::jobs::Lost)))
+            }
+        };
+        if let Err(error) = &changed {
+            engine.queue.note(error);
+        }
+        (op.reply)(changed);
+    }
+}
+
 fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
     if engine.queue.is_broken.load(Ordering::Acquire)
         && let Err(error) = mend(engine)
@@ -218,6 +349,9 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
             (op.reply)(Err(error.clone()));
         }
         return;
+    }
+    if engine.index.is_late() {
+        return run_late(engine, ops);
     }
     let ops = flush(engine, ops);
     if ops.is_empty() {
@@ -326,7 +460,7 @@ type Done = (Changed, Links, Vec<(Class, Name)>);
 /// Does a change to the files, then to the rows. An error has changed nothing, or has marked the queue as broken.
 fn apply(
     engine: &Engine,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn RowSet,
     act: Act,
     unsynced: &mut Unsynced,
     replaced: &mut Vec<(Class, Name)>,
@@ -343,7 +477,7 @@ fn apply(
 
 fn put(
     engine: &Engine,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn RowSet,
     staged: Staged,
     precondition: &Precondition,
     unsynced: &mut Unsynced,
@@ -360,6 +494,10 @@ fn put(
         let target = (parent.as_fd(), &leaf[..]);
         let put = match before.filter(|row| row.meta.class == meta.class) {
             None => disk.link((stage, &staged.leaf()), target),
+            // What is replaced goes with the link, on the pool.
+            Some(_) if engine.index.is_late() && disk.exchange((stage, &staged.leaf()), target).is_ok() => {
+                Ok(())
+            }
             Some(_) => {
                 let second = staged.second_leaf();
                 disk.link((stage, &staged.leaf()), (stage, &second)).and_then(|()| {
@@ -401,7 +539,7 @@ fn put(
 
 fn remove(
     engine: &Engine,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn RowSet,
     name: &Name,
     precondition: &Precondition,
     unsynced: &mut Unsynced,
@@ -410,24 +548,13 @@ fn remove(
     precondition.check(name, row.as_ref())?;
     let row = row.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
     let class = row.meta.class;
-    let mut links = Links::None;
-    if let Some((parent, leaf)) = engine.tiers.parent(class, name)? {
+    if let Some((parent, _)) = engine.tiers.parent(class, name)? {
         engine.tiers.changed_stage(unsynced)?;
         engine.tiers.changed(&parent, name, unsynced)?;
-        let id = engine.claim();
-        let renamed =
-            engine.tiers.disk.rename((parent.as_fd(), &leaf), (engine.tiers.stage.as_fd(), &leaf_of(id)));
-        match renamed {
-            Ok(()) => links = Links::Other(id),
-            // Somebody took the file away: the row follows.
-            Err(error) if error.kind() == ErrorKind::NotFound => engine.release(id),
-            Err(error) => {
-                engine.release(id);
-                return Err(StoreError::disk("remove", name)(error));
-            }
-        }
     }
-    if let Err(error) = rows.remove(name.as_str()) {
+    // If somebody took the file away, the row follows.
+    let links = to_stage(engine, class, name)?.map_or(Links::None, Links::Other);
+    if let Err(error) = rows.remove(name) {
         if let Links::Other(id) = links {
             engine.release(id);
         }
@@ -437,9 +564,25 @@ fn remove(
     Ok((Changed { now: None, before: Some(row.meta) }, links, vec![(class, name.clone())]))
 }
 
+/// Moves the file of an object to the stage, under the number that is returned; None if there is no file.
+fn to_stage(engine: &Engine, class: Class, name: &Name) -> Result<Option<u64>, StoreError> {
+    let Some((parent, leaf)) = engine.tiers.parent(class, name)? else { return Ok(None) };
+    let id = engine.claim();
+    let stage = (engine.tiers.stage.as_fd(), &leaf_of(id)[..]);
+    let renamed = engine.tiers.disk.rename((parent.as_fd(), &leaf), stage);
+    if renamed.is_err() {
+        engine.release(id);
+    }
+    match renamed {
+        Ok(()) => Ok(Some(id)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::disk("remove", name)(error)),
+    }
+}
+
 fn rename(
     engine: &Engine,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn RowSet,
     (from, from_is): (&Name, &Precondition),
     (to, to_is): (&Name, &Precondition),
     unsynced: &mut Unsynced,
@@ -486,7 +629,7 @@ fn rename(
             _ => cannot(error),
         })?;
         engine.tiers.changed(&parent, from, unsynced)?;
-        rows.remove(from.as_str())?;
+        rows.remove(from)?;
         rows.insert(to, &Row { meta, accessed: row.accessed })
     })();
     if let Err(error) = moved {
@@ -533,7 +676,7 @@ fn leave(engine: &Engine, links: Links) {
     }
 }
 
-fn note_reads(engine: &Engine, rows: &mut Rows<'_>) -> Result<(), StoreError> {
+fn note_reads(engine: &Engine, rows: &mut dyn RowSet) -> Result<(), StoreError> {
     for (name, at) in engine.take_reads() {
         if let Some(row) = rows.get(name.as_str())?
             && at.saturating_sub(row.accessed) >= READ_PRECISION

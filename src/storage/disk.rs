@@ -50,6 +50,8 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn sync_all(&self, folder: BorrowedFd<'_>) -> io::Result<()>;
     fn link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     fn rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
+    /// Lets two plain files change their names in one step.
+    fn exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     /// As `rename`, if nothing has the new name.
     fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
@@ -156,6 +158,15 @@ impl Disk for RealDisk {
             }
             other => Ok(other?),
         }
+    }
+
+    fn exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        // It would move folders too.
+        let stat = rustix::fs::statat(other.0, other.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        Ok(rustix::fs::renameat_with(one.0, one.1, other.0, other.1, RenameFlags::EXCHANGE)?)
     }
 
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {
@@ -286,6 +297,10 @@ impl Disk for Sidecars {
 
     fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
         self.disk.rename_new(from, to)
+    }
+
+    fn exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        self.disk.exchange(one, other)
     }
 
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {

@@ -132,7 +132,7 @@ impl Engine {
         let engine = Engine {
             tiers,
             place,
-            index: Index::new(database),
+            index: Index::new(database, !is_synced),
             durability: options.durability,
             level: options.level,
             jobs,

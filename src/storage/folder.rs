@@ -68,9 +68,9 @@ fn check(engine: &Engine, from: &Folder, target: &Target) -> Result<(), StoreErr
         index::scan(rows, Bound::Included(from.prefix()), |name, _| {
             let Some(rest) = name.strip_prefix(from.prefix()) else { return Step::End };
             refused = target.name(from, rest).and_then(|to| {
-                let found = index::row(rows, to.as_str())?;
+                let found = rows.get(to.as_str())?;
                 target.is.check(&to, found.as_ref())?;
-                index::check_free(rows, &to)
+                rows.check_free(&to)
             });
             if refused.is_ok() { Step::Next } else { Step::End }
         })?;

@@ -47,6 +47,7 @@ mod engine;
 mod error;
 mod folder;
 mod index;
+mod late;
 mod list;
 mod meta;
 mod name;
@@ -78,7 +79,7 @@ pub use upload::{Flow, PutOptions, Upload};
 
 use crate::jobs::{Desk, Jobs};
 use cache::Cache;
-use commit::{Act, Op, submit};
+use commit::{Act, Op, submit, try_now};
 use engine::Engine;
 use meta::Tag;
 use stage::Staged;
@@ -360,6 +361,13 @@ impl Store {
     }
 
     fn change(&self, act: Act, done: impl FnOnce(Result<Changed, StoreError>) + 'static) {
+        let act = match act {
+            Act::Remove { .. } => match try_now(&self.shared.engine, act) {
+                Ok(changed) => return self.desk.soon(move || done(changed)),
+                Err(act) => act,
+            },
+            _ => act,
+        };
         let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
         submit(&self.shared.engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) });
     }

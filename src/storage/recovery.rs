@@ -33,6 +33,7 @@ pub(crate) fn settle_stage(engine: &Engine) -> Result<(), StoreError> {
         }
         let file: File = disk.open(tiers.stage.as_fd(), &leaf, Opening::File).map_err(cannot)?.into();
         if let Some(tag) = tiers.tag(&file, &leaf)? {
+            engine.high.fetch_max(tag.meta.version.0, Ordering::AcqRel);
             names.insert(tag.name);
             names.extend(tag.from.map(|(name, _)| name));
         }

@@ -17,6 +17,8 @@ pub(crate) struct Staged {
     tag: Option<Tag>,
     is_synced: bool,
     is_left: bool,
+    /// Somebody else has its number now.
+    is_kept: bool,
 }
 
 impl Staged {
@@ -31,6 +33,7 @@ impl Staged {
                 tag: None,
                 is_synced: !engine.is_synced(),
                 is_left: false,
+                is_kept: false,
             }),
             Err(error) => {
                 engine.release(id);
@@ -90,6 +93,13 @@ impl Staged {
         Ok(())
     }
 
+    /// Closes the file and leaves its link, which is still worked on, to the caller.
+    pub(crate) fn into_id(mut self) -> u64 {
+        self.is_left = true;
+        self.is_kept = true;
+        self.id
+    }
+
     /// Leaves its links for recovery to look at.
     pub(crate) fn leave(mut self) {
         self.is_left = true;
@@ -104,7 +114,9 @@ impl Drop for Staged {
         {
             self.engine.queue.mark_broken();
         }
-        self.engine.release(self.id);
+        if !self.is_kept {
+            self.engine.release(self.id);
+        }
     }
 }
 

@@ -91,6 +91,7 @@ impl Disk for FaultyDisk {
         copy(&self, from: &File, to: &File) -> u64;
         link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
         rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
+        exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> ();
         rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
         unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
         make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
@@ -226,18 +227,28 @@ const SCENES: &[Scene] = &[
 ];
 
 /// Runs a scene with a fault at one operation; returns whether the fault happened.
-fn play(scene: &Scene, changed: &Contents, has_attributes: bool, fault: Fault) -> bool {
+fn play(
+    scene: &Scene,
+    changed: &Contents,
+    has_attributes: bool,
+    durability: Durability,
+    fault: Fault,
+) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::new(has_attributes);
-    let options = options(folder.path());
+    let options = Options { durability, ..options(folder.path()) };
     let rig = open(Arc::clone(&disk) as _, &options).unwrap();
     rig.put("bystander", Class::Low, b"stays").unwrap();
     (scene.before)(&rig);
     let before = rig.check(folder.path());
     disk.arm(fault);
     let result = (scene.during)(&rig);
+    if durability == Durability::Relaxed {
+        // What follows the answer may fail too, and what was answered stays.
+        let _ = rig.settle();
+    }
     let happened = disk.tripped.load(Ordering::SeqCst);
-    let what = format!("{} {fault:?} {has_attributes}: {result:?}", scene.name);
+    let what = format!("{} {fault:?} {has_attributes} {durability:?}: {result:?}", scene.name);
     assert!(happened || result.is_ok(), "{what}");
     // Each object is the old or the new one; an acknowledged change is there.
     let check = |after: &Contents| {
@@ -270,10 +281,16 @@ fn rehearse(scene: &Scene) -> Contents {
 }
 
 fn each_operation(has_attributes: bool, fault: impl Fn(u64) -> Fault) {
+    for durability in [Durability::Sync, Durability::Relaxed] {
+        each_operation_of(has_attributes, durability, &fault);
+    }
+}
+
+fn each_operation_of(has_attributes: bool, durability: Durability, fault: impl Fn(u64) -> Fault) {
     for scene in SCENES {
         let changed = rehearse(scene);
         let mut n = 0;
-        while play(scene, &changed, has_attributes, fault(n)) {
+        while play(scene, &changed, has_attributes, durability, fault(n)) {
             n += 1;
         }
         assert!(n > 10, "{}: {n}", scene.name);

@@ -10,14 +10,14 @@ use reactor::Evbuffer;
 use sha2::{Digest, Sha256};
 
 use super::Shared;
-use super::commit::{Act, Changed, Op, Precondition, submit};
+use super::commit::{Act, Changed, Op, Precondition, submit, try_now};
 use super::engine::{Engine, lock_of, now};
 use super::error::StoreError;
 use super::meta::{Class, Meta, Tag};
 use super::name::Name;
 use super::pack::{BLOCK, Packed, Packer, pack_block};
 use super::stage::Staged;
-use crate::jobs::{Desk, Lost};
+use crate::jobs::{Desk, Lost, Ticket};
 
 /// What an upload is to be, beside its bytes.
 #[derive(Clone, Debug, Default)]
@@ -275,35 +275,50 @@ impl Core {
         let Body::Low { mut staged, size, crc32c } = std::mem::replace(&mut self.body, Body::Over) else {
             return;
         };
-        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
         let seal = self.seal();
         let engine = Arc::clone(&self.shared.engine);
-        let is_large = size >= FLUSHED_APART;
         let prepare = move |staged: &mut Staged| {
             let tag = seal.tag(&engine, Class::Low, size, size, crc32c)?;
             staged.seal(tag)?;
-            if is_large { staged.sync() } else { Ok(()) }
+            if size >= FLUSHED_APART { staged.sync() } else { Ok(()) }
         };
         let engine = Arc::clone(&self.shared.engine);
         let precondition = std::mem::take(&mut self.options.precondition);
-        let commit = move || match prepare(&mut staged) {
-            Ok(()) => {
-                let reply = Box::new(move |result| ticket.redeem(result));
-                submit(&engine, Op { act: Act::Put { staged, precondition }, reply });
+        if size >= FLUSHED_APART && engine.is_synced() {
+            let ticket = self.ticket(done);
+            return self.shared.engine.jobs.submit(move || match prepare(&mut staged) {
+                Ok(()) => {
+                    let reply = Box::new(move |result| ticket.redeem(result));
+                    submit(&engine, Op { act: Act::Put { staged, precondition }, reply });
+                }
+                Err(error) => {
+                    drop(staged);
+                    ticket.redeem(Err(error));
+                }
+            });
+        }
+        // Sealing is one quick call.
+        if let Err(error) = prepare(&mut staged) {
+            drop(staged);
+            return self.desk.soon(move || done(Err(error)));
+        }
+        match try_now(&engine, Act::Put { staged, precondition }) {
+            Ok(changed) => self.desk.soon(move || done(changed)),
+            Err(act) => {
+                let ticket = self.ticket(done);
+                submit(&engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) });
             }
-            Err(error) => {
-                drop(staged);
-                ticket.redeem(Err(error));
-            }
-        };
-        // Small ones: sealing is one quick call, and the commit is the next job.
-        if is_large { self.shared.engine.jobs.submit(commit) } else { commit() }
+        }
+    }
+
+    fn ticket(&self, done: Done) -> Ticket<Result<Changed, StoreError>> {
+        self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))))
     }
 
     fn finish_deep(&mut self) {
         let Body::Deep(deep) = std::mem::replace(&mut self.body, Body::Over) else { return };
         let Some(done) = deep.done else { return };
-        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        let ticket = self.ticket(done);
         let failed = self.failed.clone();
         let seal = self.seal();
         let engine = Arc::clone(&self.shared.engine);

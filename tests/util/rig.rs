@@ -102,6 +102,11 @@ impl Rig {
         page.entries.into_iter().map(object).collect()
     }
 
+    /// Lets what may follow an answer be done.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.wait(|done| self.store.note_reads(done))
+    }
+
     /// Checks that files, their metadata and the index say the same, and that nothing else lies about.
     pub fn check(&self, data: &Path) -> Contents {
         let mut contents = BTreeMap::new();
@@ -116,6 +121,7 @@ impl Rig {
             });
             contents.insert(text, (meta.class, bytes));
         }
+        self.settle().unwrap();
         let mut found = BTreeSet::new();
         for folder in ["low_storage", "deep_storage", "stage"] {
             files(&data.join(folder), true, &mut found);
