@@ -19,6 +19,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::engine::lock_of;
 use super::name::Name;
 use super::object::Object;
+use crate::jobs::Submitter;
 
 /// Slots of the epochs. Names that share one only make each other be opened again.
 const SLOTS: usize = 4096;
@@ -28,6 +29,8 @@ const MOST_FILES: u64 = 256;
 const PART_OF_FILES: u64 = 8;
 /// Bytes that an entry takes beside its content, for the bound.
 const OVERHEAD: usize = 512;
+/// From so many bytes on, a file is closed elsewhere.
+const LARGE: u64 = 1024 * 1024;
 /// Milliseconds until an object is opened again although nothing of ours changed it: what an administrator did to its
 /// file is seen then.
 const MOST_AGE: i64 = 1000;
@@ -136,6 +139,7 @@ pub(crate) struct Cache {
 }
 
 struct Inner {
+    jobs: Submitter,
     places: HashMap<Name, Place>,
     /// Costs bytes.
     bytes: Ring,
@@ -162,6 +166,17 @@ struct Entry {
     _hold: Option<Hold>,
 }
 
+impl Entry {
+    /// To close a large file that was removed takes long: the last to do so is the pool.
+    fn let_go(self, jobs: &Submitter) {
+        if self.object.raw_len() >= LARGE {
+            let files = self.object.files();
+            drop(self);
+            jobs.submit(move || drop(files));
+        }
+    }
+}
+
 /// Entries up to a bound; a hand goes around and takes those that were not used since it passed last (CLOCK).
 struct Ring {
     entries: Vec<Option<Entry>>,
@@ -173,10 +188,16 @@ struct Ring {
 
 impl Cache {
     /// A cache of at most so many bytes for small objects; 0 keeps nothing at all.
-    pub(crate) fn new(base: &EventBase, epochs: &Arc<Epochs>, bytes: usize) -> reactor::Result<Cache> {
+    pub(crate) fn new(
+        base: &EventBase,
+        epochs: &Arc<Epochs>,
+        jobs: &Submitter,
+        bytes: usize,
+    ) -> reactor::Result<Cache> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let files = (limit / PART_OF_FILES).min(MOST_FILES) as usize;
-        let inner = Inner { places: HashMap::new(), bytes: Ring::new(bytes), files: Ring::new(files) };
+        let (jobs, places) = (jobs.clone(), HashMap::new());
+        let inner = Inner { jobs, places, bytes: Ring::new(bytes), files: Ring::new(files) };
         let inner = Rc::new(RefCell::new(inner));
         let (weak, mine) = (Rc::downgrade(&inner), Arc::clone(epochs));
         let sweep = Event::manual(base, EventFlags::PERSIST, move |_, _| {
@@ -284,8 +305,10 @@ impl Inner {
     }
 
     fn remove(&mut self, name: &Name) {
-        if let Some(place) = self.places.remove(name) {
-            drop(self.ring(place.is_file).take(place.at));
+        if let Some(place) = self.places.remove(name)
+            && let Some(entry) = self.ring(place.is_file).take(place.at)
+        {
+            entry.let_go(&self.jobs);
         }
     }
 
@@ -300,6 +323,7 @@ impl Inner {
                 && let Some(entry) = self.files.take(at)
             {
                 self.places.remove(entry.object.name());
+                entry.let_go(&self.jobs);
             }
         }
         self.files.cost < before

@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn create(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<File>;
     fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> io::Result<usize>;
     fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes all of these, at most 1024, one behind the other; in one call, if the system takes them so.
+    fn write_slices_at(&self, file: &File, at: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()>;
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
     /// Copies what the file has from `from`; shares the blocks where the disk can.
     fn copy(&self, from: &File, to: &File) -> io::Result<u64>;
@@ -107,6 +109,23 @@ impl Disk for RealDisk {
 
     fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
         file.write_all_at(bytes, at)
+    }
+
+    fn write_slices_at(&self, file: &File, mut at: u64, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        // Empty ones in front would look like a full disk.
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            match rustix::io::pwritev(file, slices, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    at += n as u64;
+                    IoSlice::advance_slices(&mut slices, n);
+                }
+                Err(Errno::INTR) => (),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
     }
 
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
@@ -239,6 +258,10 @@ impl Disk for Sidecars {
 
     fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.write_at(file, at, bytes)
+    }
+
+    fn write_slices_at(&self, file: &File, at: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.disk.write_slices_at(file, at, slices)
     }
 
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {

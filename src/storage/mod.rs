@@ -394,7 +394,7 @@ impl SharedStore {
     /// [`StoreError::Loop`].
     pub fn attach(&self, base: &EventBase) -> Result<Store, StoreError> {
         let engine = &self.shared.engine;
-        let cache = Rc::new(Cache::new(base, &engine.epochs, engine.hot_bytes)?);
+        let cache = Rc::new(Cache::new(base, &engine.epochs, &engine.jobs, engine.hot_bytes)?);
         Ok(Store { shared: Arc::clone(&self.shared), desk: Desk::new(base)?, cache })
     }
 }

@@ -105,6 +105,15 @@ impl Object {
         usize::from(matches!(self.core.raw, Raw::File(_))) + usize::from(self.core.deep.is_some())
     }
 
+    /// What keeps its file open.
+    pub(super) fn files(&self) -> (Option<FileSegment>, Option<Arc<File>>) {
+        let segment = match &self.core.raw {
+            Raw::Bytes(_) => None,
+            Raw::File(segment) => Some(segment.clone()),
+        };
+        (segment, self.core.deep.as_ref().map(|deep| Arc::clone(&deep.file)))
+    }
+
     /// Appends bytes as they lie on the disk, without waiting for it: those of a low object are its content, those of a
     /// deep one are its content as one gzip stream. Small objects are in memory, others are appended as a part of their
     /// file.

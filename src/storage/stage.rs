@@ -1,6 +1,7 @@
 //! A file on its way into the store: complete and named, or gone.
 
 use std::fs::File;
+use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -60,6 +61,14 @@ impl Staged {
             .tiers
             .disk
             .write_at(&self.file, at, bytes)
+            .map_err(StoreError::disk("write in the stage to", self.leaf()))
+    }
+
+    pub(crate) fn write_slices_at(&self, at: u64, slices: &mut [IoSlice<'_>]) -> Result<(), StoreError> {
+        self.engine
+            .tiers
+            .disk
+            .write_slices_at(&self.file, at, slices)
             .map_err(StoreError::disk("write in the stage to", self.leaf()))
     }
 

@@ -41,6 +41,8 @@ struct FaultyDisk {
     has_attributes: bool,
     tripped: AtomicBool,
     syncs: AtomicU64,
+    /// Calls that wrote several slices.
+    writes: AtomicU64,
 }
 
 impl FaultyDisk {
@@ -51,6 +53,7 @@ impl FaultyDisk {
             has_attributes,
             tripped: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
         })
     }
 
@@ -119,6 +122,18 @@ impl Disk for FaultyDisk {
             }
         })?;
         RealDisk.write_at(file, at, bytes)
+    }
+
+    /// As `write_at`: at death, the first of them is half written.
+    fn write_slices_at(&self, file: &File, at: u64, slices: &mut [io::IoSlice<'_>]) -> io::Result<()> {
+        let was_whole = !self.tripped.load(Ordering::SeqCst);
+        self.step().inspect_err(|_| {
+            if let Some(first) = slices.first().filter(|_| was_whole) {
+                let _ = RealDisk.write_at(file, at, &first[..first.len() / 2]);
+            }
+        })?;
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        RealDisk.write_slices_at(file, at, slices)
     }
 
     fn tag(&self, file: &File) -> io::Result<Option<Vec<u8>>> {
@@ -398,4 +413,30 @@ fn concurrent_writes_share_flushes() {
     let syncs = disk.syncs.load(Ordering::SeqCst);
     assert!(syncs < count, "{syncs} flushes for {count} writes");
     assert_eq!(rig.check(folder.path()).len() as u64, count);
+}
+
+/// What the network delivers in pieces reaches the disk in one call, without a copy.
+#[test]
+fn a_buffer_of_many_pieces_is_written_in_one_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new(true);
+    let rig = open(Arc::clone(&disk) as _, &options(folder.path())).unwrap();
+    let name = Name::parse("large").unwrap();
+    let upload = rig.store.begin_put(&name, Class::Low, PutOptions::default(), || ()).unwrap();
+    let buffer = reactor::Evbuffer::new();
+    let mut all = Vec::new();
+    for round in 0..4u32 {
+        // More pieces than one call takes in the last.
+        let (pieces, len) = if round == 3 { (1500, 100) } else { (64, 4 * 1024) };
+        for n in 0..pieces {
+            let piece = rig::sample(len, round * 5000 + n);
+            all.extend_from_slice(&piece);
+            buffer.append_shared(piece).unwrap();
+        }
+        let _ = upload.write_buffer(&buffer).unwrap();
+        assert!(buffer.is_empty());
+    }
+    assert_eq!(disk.writes.load(Ordering::SeqCst), 3 + 12);
+    rig.wait(|done| upload.finish(done)).unwrap();
+    assert!(rig.get("large").unwrap() == all);
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -109,6 +110,9 @@ struct PackingInner {
 /// A larger file is flushed before it waits for its commit, so that small ones do not wait for it.
 const FLUSHED_APART: u64 = 4 * 1024 * 1024;
 
+/// Pieces of a buffer that one call writes: more than a body is read in at once.
+const SLICES: usize = 128;
+
 impl Upload {
     pub(super) fn begin(
         shared: &Arc<Shared>,
@@ -149,33 +153,64 @@ impl Upload {
     /// # Errors
     /// [`StoreError::Disk`]; the upload has failed then, and is best dropped.
     pub fn write(&self, bytes: &[u8]) -> Result<Flow, StoreError> {
+        self.write_slices(&mut [IoSlice::new(bytes)])
+    }
+
+    /// Takes all bytes of a buffer, which is empty then. Nothing is copied but what stands in files.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_buffer(&self, buffer: &Evbuffer) -> Result<Flow, StoreError> {
+        let mut flow = Flow::Open;
+        while !buffer.is_empty() {
+            let taken = {
+                let peek = buffer.peek(..)?;
+                let mut slots = [IoSlice::new(&[]); SLICES];
+                let count = peek.fill(&mut slots).min(SLICES);
+                let slices = slots.get_mut(..count).unwrap_or_default();
+                let taken = slices.iter().map(|slice| slice.len()).sum();
+                if taken > 0 {
+                    flow = self.write_slices(slices)?;
+                }
+                taken
+            };
+            if taken > 0 {
+                buffer.drain(taken)?;
+            } else {
+                let mut bytes = vec![0; 64 * 1024];
+                let n = buffer.remove(&mut bytes)?;
+                flow = self.write(bytes.get(..n).unwrap_or_default())?;
+            }
+        }
+        Ok(flow)
+    }
+
+    /// Takes bytes that lie in several places; low ones reach the file in one call.
+    fn write_slices(&self, slices: &mut [IoSlice<'_>]) -> Result<Flow, StoreError> {
         let mut core = self.core.borrow_mut();
+        let core = &mut *core;
         if let Some(error) = &core.failed {
             return Err(error.clone());
         }
         if let Some(sha256) = &mut core.sha256 {
-            sha256.update(bytes);
+            slices.iter().for_each(|bytes| sha256.update(&bytes[..]));
         }
-        let core = &mut *core;
         let written = match &mut core.body {
             Body::Low { staged, size, crc32c } => {
-                let written = staged.write_at(*size, bytes);
-                *size += bytes.len() as u64;
-                *crc32c = crc32c::crc32c_append(*crc32c, bytes);
+                let at = *size;
+                for bytes in slices.iter() {
+                    *size += bytes.len() as u64;
+                    *crc32c = crc32c::crc32c_append(*crc32c, bytes);
+                }
+                let written = match slices {
+                    [bytes] => staged.write_at(at, bytes),
+                    slices => staged.write_slices_at(at, slices),
+                };
                 written.map(|()| Flow::Open)
             }
             Body::Deep(deep) => {
-                let mut rest = bytes;
-                while !rest.is_empty() {
-                    if deep.block.capacity() == 0 {
-                        deep.block.reserve_exact(BLOCK);
-                    }
-                    let (now, later) = rest.split_at(rest.len().min(BLOCK - deep.block.len()));
-                    deep.block.extend_from_slice(now);
-                    rest = later;
-                    if deep.block.len() == BLOCK {
-                        deep.pack(&core.shared, &core.desk, Rc::clone(&self.core));
-                    }
+                for bytes in slices.iter() {
+                    deep.take(bytes, &core.shared, &core.desk, &self.core);
                 }
                 deep.is_full = deep.working >= deep.most;
                 Ok(if deep.is_full { Flow::Full } else { Flow::Open })
@@ -187,27 +222,6 @@ impl Upload {
             core.body = Body::Over;
         }
         written
-    }
-
-    /// Takes all bytes of a buffer, which is empty then.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub fn write_buffer(&self, buffer: &Evbuffer) -> Result<Flow, StoreError> {
-        let mut flow = Flow::Open;
-        while !buffer.is_empty() {
-            let taken = {
-                let peek = buffer.peek(..)?;
-                let mut taken = 0;
-                for slice in peek.slices() {
-                    flow = self.write(slice)?;
-                    taken += slice.len();
-                }
-                taken
-            };
-            buffer.drain(taken)?;
-        }
-        Ok(flow)
     }
 
     /// Ends the upload: `done` is called from the loop when the object is there, as lasting as the store's durability
@@ -351,6 +365,21 @@ impl Core {
 }
 
 impl Deep {
+    fn take(&mut self, bytes: &[u8], shared: &Arc<Shared>, desk: &Desk, core: &Rc<RefCell<Core>>) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.block.capacity() == 0 {
+                self.block.reserve_exact(BLOCK);
+            }
+            let (now, later) = rest.split_at(rest.len().min(BLOCK - self.block.len()));
+            self.block.extend_from_slice(now);
+            rest = later;
+            if self.block.len() == BLOCK {
+                self.pack(shared, desk, Rc::clone(core));
+            }
+        }
+    }
+
     /// Sends the block to the pool.
     fn pack(&mut self, shared: &Arc<Shared>, desk: &Desk, core: Rc<RefCell<Core>>) {
         let block = std::mem::take(&mut self.block);
