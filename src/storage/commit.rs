@@ -217,11 +217,17 @@ enum Links {
     Other(u64),
 }
 
-/// Makes a change on the calling thread, if the store waits for neither its disk nor its index; gives it back if it
-/// is to be queued.
-pub(crate) fn try_now(engine: &Arc<Engine>, act: Act) -> Result<Result<Changed, StoreError>, Act> {
+/// What became of a change that was tried at once.
+pub(crate) enum Tried {
+    Answered(Result<Changed, StoreError>),
+    /// It is to be queued.
+    Not(Act),
+}
+
+/// Makes a change on the calling thread, if the store waits for neither its disk nor its index.
+pub(crate) fn try_now(engine: &Arc<Engine>, act: Act) -> Tried {
     if !engine.index.is_late() || engine.queue.is_broken.load(Ordering::Acquire) {
-        return Err(act);
+        return Tried::Not(act);
     }
     let mut act = Some(act);
     let changed = engine.index.change_late(true, |late| match late.waiting() < MOST_LATE {
@@ -229,15 +235,15 @@ pub(crate) fn try_now(engine: &Arc<Engine>, act: Act) -> Result<Result<Changed, 
         false => Ok(None),
     });
     match (changed, act) {
-        (Some(Ok(Some(changed))), None) => Ok(Ok(changed)),
-        (Some(Err(error)), None) => Ok(Err(error)),
+        (Some(Ok(Some(changed))), None) => Tried::Answered(Ok(changed)),
+        (Some(Err(error)), None) => Tried::Answered(Err(error)),
         (Some(Err(error)), Some(act)) => {
             engine.queue.note(&error);
             engine.queue.mark_broken();
-            Err(act)
+            Tried::Not(act)
         }
-        (_, Some(act)) => Err(act),
-        (_, None) => Ok(Err(StoreError::Lost(crate::jobs::Lost))),
+        (_, Some(act)) => Tried::Not(act),
+        (_, None) => Tried::Answered(Err(StoreError::Lost(crate::jobs::Lost))),
     }
 }
 

@@ -79,7 +79,7 @@ pub use upload::{Flow, PutOptions, Upload};
 
 use crate::jobs::{Desk, Jobs};
 use cache::Cache;
-use commit::{Act, Op, submit, try_now};
+use commit::{Act, Op, Tried, submit, try_now};
 use engine::Engine;
 use meta::Tag;
 use stage::Staged;
@@ -363,8 +363,8 @@ impl Store {
     fn change(&self, act: Act, done: impl FnOnce(Result<Changed, StoreError>) + 'static) {
         let act = match act {
             Act::Remove { .. } => match try_now(&self.shared.engine, act) {
-                Ok(changed) => return self.desk.soon(move || done(changed)),
-                Err(act) => act,
+                Tried::Answered(changed) => return self.desk.soon(move || done(changed)),
+                Tried::Not(act) => act,
             },
             _ => act,
         };

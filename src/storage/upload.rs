@@ -11,7 +11,7 @@ use reactor::Evbuffer;
 use sha2::{Digest, Sha256};
 
 use super::Shared;
-use super::commit::{Act, Changed, Op, Precondition, submit, try_now};
+use super::commit::{Act, Changed, Op, Precondition, Tried, submit, try_now};
 use super::engine::{Engine, lock_of, now};
 use super::error::StoreError;
 use super::meta::{Class, Meta, Tag};
@@ -317,8 +317,8 @@ impl Core {
             return self.desk.soon(move || done(Err(error)));
         }
         match try_now(&engine, Act::Put { staged, precondition }) {
-            Ok(changed) => self.desk.soon(move || done(changed)),
-            Err(act) => {
+            Tried::Answered(changed) => self.desk.soon(move || done(changed)),
+            Tried::Not(act) => {
                 let ticket = self.ticket(done);
                 submit(&engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) });
             }
