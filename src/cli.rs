@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use cloudstore::config::ServeArgs;
+use cloudstore::config::units::bytes;
 use reactor::Address;
 
 /// Self-hosted cloud storage for a LAN.
@@ -16,6 +18,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Store files and give them back, over HTTP.
+    ///
+    /// Prints one line with its address on stdout when it is ready, and its records on stderr; with a log file those go
+    /// there, and only warnings and errors to stderr. SIGTERM and SIGINT end it when the requests that are under way are
+    /// answered, a second one ends it at once. SIGHUP reads the settings again and opens the log file anew.
+    Serve(Box<ServeArgs>),
     /// Receive the records of other programs and keep them in a file.
     ///
     /// One port takes RELP, syslog (octet-counted or by lines) and lines of bare text. A connection has 60 seconds for its
@@ -24,6 +32,19 @@ pub(crate) enum Command {
     ///
     /// Its own messages go to stderr.
     Backlog(BacklogArgs),
+    /// Check the settings of a server, or show them.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say what is wrong with the settings: all of it, or what is worth to be known.
+    ///
+    /// Nothing is started, made or changed. Exit code 0 if they are good, 1 if not.
+    Check(Box<ServeArgs>),
+    /// Print all settings as JSON, with where each comes from.
+    Show(Box<ServeArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -63,22 +84,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs).ok_or_else(|| format!("write whole seconds from 1 to {}", u32::MAX))
 }
 
-/// Bytes: `67108864` or `64M`.
-fn bytes(text: &str) -> Result<u64, String> {
-    let (number, unit) = match text.as_bytes().last() {
-        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
-        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
-        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number {
-        return Err("write plain bytes, or a number with K, M or G, as in 64M".to_owned());
-    }
-    let bytes = number.parse().ok().and_then(|number: u64| number.checked_mul(unit));
-    bytes.ok_or_else(|| format!("write at most {} bytes", u64::MAX))
-}
-
 fn record_bytes(text: &str) -> Result<u32, String> {
     let bytes = u32::try_from(bytes(text)?).ok().filter(|&bytes| bytes >= 64);
     bytes.ok_or_else(|| format!("write 64 to {} bytes", u32::MAX))
@@ -89,23 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_with_and_without_a_unit() {
-        for (text, expected) in [
-            ("0", 0),
-            ("64", 64),
-            ("3K", 3 << 10),
-            ("64M", 64 << 20),
-            ("2G", 2 << 30),
-            ("18446744073709551615", u64::MAX),
-        ] {
-            assert_eq!(bytes(text), Ok(expected));
-        }
-        for text in ["", "K", "x", "64m", "64MB", "64 M", "+1", "-1", "1.5M", "\u{e9}", "1\u{e9}", "K1"] {
-            assert!(bytes(text).unwrap_err().contains("64M"), "{text}");
-        }
-        for text in ["18446744073709551616", "17179869184G"] {
-            assert!(bytes(text).unwrap_err().contains("at most"), "{text}");
-        }
+    fn records_have_room_for_a_header() {
         assert_eq!((record_bytes("64"), record_bytes("4294967295")), (Ok(64), Ok(u32::MAX)));
         for text in ["0", "63", "4G", "99999999999999999999"] {
             assert!(record_bytes(text).unwrap_err().starts_with("write "), "{text}");

@@ -107,6 +107,11 @@ impl Submitter {
         self.queue.push(Box::new(job), false);
     }
 
+    /// Whether the pool ends when its queue is empty: long work that comes in steps had better stop.
+    pub fn is_closing(&self) -> bool {
+        self.queue.lock().is_closed
+    }
+
     /// As [`submit`](Self::submit), in front of all that were submitted so: for short work that others wait for.
     pub fn submit_urgent(&self, job: impl FnOnce() + Send + 'static) {
         self.queue.push(Box::new(job), true);
@@ -199,6 +204,7 @@ pub struct Desk {
 }
 
 struct DeskCore {
+    base: EventBase,
     event: Event,
     sender: Sender<Parcel>,
     notifier: Notifier,
@@ -230,7 +236,14 @@ impl Desk {
             }
         })?;
         let notifier = base.notifier();
-        Ok(Desk { core: Rc::new(DeskCore { event, sender, notifier, awaited, local, next: Cell::new(0) }) })
+        let base = base.handle();
+        let next = Cell::new(0);
+        Ok(Desk { core: Rc::new(DeskCore { base, event, sender, notifier, awaited, local, next }) })
+    }
+
+    /// The loop that it is on.
+    pub fn base(&self) -> &EventBase {
+        &self.core.base
     }
 
     /// Leaves `done` at the desk, to be called from the loop with what the ticket is redeemed for.

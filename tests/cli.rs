@@ -63,3 +63,52 @@ fn no_arguments_show_the_help_as_a_usage_error() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("Usage: cloudstore"));
 }
+
+/// In a folder of its own, with nothing in the environment.
+fn config(folder: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_cloudstore"))
+        .arg("config")
+        .args(arguments)
+        .env_clear()
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn good_settings_are_checked_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = "the settings are good; there is no configuration file\n";
+    assert_eq!(config(folder.path(), &["check"]), (Some(0), none.to_owned(), String::new()));
+    let text = r#"{"server_port": 8082, "bundle_format": 4}"#;
+    std::fs::write(folder.path().join("cloudstore.json"), text).unwrap();
+    let expected = "file cloudstore.json: bundle_format is accepted, and has no effect: deep objects are always packed \
+        with gzip; level says how hard\nthe settings are good; cloudstore.json was read\n";
+    assert_eq!(config(folder.path(), &["check"]), (Some(0), expected.to_owned(), String::new()));
+    let (code, shown, errors) = config(folder.path(), &["show", "--max-body-bytes", "5G"]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    for line in [
+        "  \"listen\": {\"value\": \"127.0.0.1:8082\", \"from\": \"file cloudstore.json, server_port\"},\n",
+        "  \"max_body_bytes\": {\"value\": 5368709120, \"from\": \"option --max-body-bytes\"},\n",
+        "  \"level\": {\"value\": 6, \"from\": \"default\"},\n",
+    ] {
+        assert!(shown.contains(line), "{line:?} is missing in {shown}");
+    }
+    assert!(shown.starts_with("{\n") && shown.ends_with("}\n}\n"), "{shown}");
+}
+
+#[test]
+fn bad_settings_are_named_on_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.json"), r#"{"lissten": "x", "level": 11}"#).unwrap();
+    let errors = "cloudstore: file a.json: there is no setting \"lissten\"; did you mean \"listen\"?\n\
+        file a.json: \"11\" is no value for level: write a number from 0 to 9\n";
+    for act in ["check", "show"] {
+        let expected = (Some(1), String::new(), errors.to_owned());
+        assert_eq!(config(folder.path(), &[act, "--config", "a.json"]), expected);
+    }
+    assert_eq!(config(folder.path(), &["check", "--no-such"]).0, Some(2));
+    assert_eq!(config(folder.path(), &[]).0, Some(2));
+}

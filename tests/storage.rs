@@ -402,6 +402,175 @@ fn the_originals_list_is_taken_over() {
     assert!(foreign.iter().any(|(path, _)| path == "deep_storage/c.txt"), "{foreign:?}");
 }
 
+/// What is done by hand to the folders of a live store is found, then mended.
+#[test]
+fn a_live_index_is_checked_and_rebuilt() {
+    let (folder, rig) = rig();
+    let (low, deep) = (folder.path().join("low_storage"), folder.path().join("deep_storage"));
+    for n in 0..600 {
+        let class = if n % 3 == 0 { Class::Deep } else { Class::Low };
+        rig.put(&format!("f/{}/{n}", n % 5), class, format!("{n}").as_bytes()).unwrap();
+    }
+    for text in ["renamed", "gone", "changed", "cut"] {
+        rig.put(text, Class::Low, b"content").unwrap();
+    }
+    rig.put("packed", Class::Deep, b"packed").unwrap();
+    let check = || rig.wait(|done| rig.store.check_index(done)).unwrap();
+    assert_eq!(check(), IndexReport { objects: 605, ..IndexReport::default() });
+
+    fs::rename(low.join("renamed"), low.join("elsewhere")).unwrap();
+    fs::remove_file(low.join("gone")).unwrap();
+    fs::create_dir(low.join("by")).unwrap();
+    fs::write(low.join("by/hand"), b"by hand").unwrap();
+    fs::write(low.join("bad\\name"), b"").unwrap();
+    fs::write(deep.join("no.zip"), b"").unwrap();
+    fs::write(deep.join("f.gz"), b"").unwrap();
+    fs::copy(deep.join("packed.gz"), deep.join("copied.gz")).unwrap();
+    fs::write(low.join("changed"), b"somewhat longer").unwrap();
+    // As if its end had been lost with the power.
+    let cut = fs::OpenOptions::new().write(true).open(low.join("cut")).unwrap();
+    cut.set_len(3).unwrap();
+    cut.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)).unwrap();
+    let expected = [
+        ("by/hand", Difference::NoMetadata),
+        ("changed", Difference::NoMetadata),
+        ("copied", Difference::NoMetadata),
+        ("cut", Difference::CutShort),
+        ("elsewhere", Difference::NotInIndex),
+        ("gone", Difference::NoFile),
+        ("renamed", Difference::NoFile),
+    ];
+    let expected = expected.map(|(text, difference)| (name(text), difference));
+    let sorted = |report: &IndexReport| {
+        let mut all = report.differences.clone();
+        all.sort();
+        all
+    };
+    let before = rig.list();
+    for _ in 0..2 {
+        let report = check();
+        assert_eq!((report.objects, report.foreign, report.different), (603, 3, 7), "{report:?}");
+        assert_eq!(sorted(&report), expected);
+        assert_eq!(rig.list(), before);
+    }
+    let foreign: Vec<String> = rig.store.foreign().unwrap().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(foreign, ["deep_storage/f.gz", "deep_storage/no.zip", "low_storage/bad\\name"]);
+
+    let report = rig.wait(|done| rig.store.rebuild_index(done)).unwrap();
+    assert_eq!(sorted(&report), expected);
+    assert_eq!(report.objects, 606);
+    let report = check();
+    assert_eq!((report.objects, report.foreign, report.different), (606, 3, 1), "{report:?}");
+    fs::remove_file(deep.join("no.zip")).unwrap();
+    assert_eq!(check().foreign, 2);
+    // An upload mends what was cut short.
+    assert!(matches!(rig.store.stat(&name("cut")), Err(StoreError::Damaged { .. })));
+    rig.put("cut", Class::Low, b"whole").unwrap();
+    fs::remove_file(deep.join("f.gz")).unwrap();
+    fs::remove_file(low.join("bad\\name")).unwrap();
+    assert_eq!(check().different, 0);
+    let contents = rig.check(folder.path());
+    assert_eq!(contents["by/hand"], (Class::Low, b"by hand".to_vec()));
+    assert_eq!(contents["changed"].1, b"somewhat longer");
+    assert_eq!(contents["copied"], (Class::Deep, b"packed".to_vec()));
+    assert_eq!(contents["elsewhere"].1, b"content");
+    // A start without the index finds the same.
+    let before = rig.list();
+    drop(rig);
+    fs::remove_file(folder.path().join("storage.data")).unwrap();
+    assert_eq!(Rig::open(&relaxed(folder.path())).unwrap().list(), before);
+}
+
+/// Changes that go on meanwhile are no differences, and a second check waits for the first.
+#[test]
+fn a_store_works_while_its_index_is_checked() {
+    let (folder, rig) = rig();
+    for n in 0..1000 {
+        rig.put(&format!("f/{}/{n}", n % 10), Class::Low, b"old").unwrap();
+    }
+    let (reports, is_busy) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)));
+    fn again(store: Store, reports: Rc<RefCell<Vec<IndexReport>>>) {
+        let next = store.clone();
+        let done = move |report: Result<IndexReport, StoreError>| {
+            reports.borrow_mut().push(report.unwrap());
+            let count = reports.borrow().len();
+            if count < 6 {
+                again(next, reports);
+            }
+        };
+        store.rebuild_index(done);
+    }
+    again(rig.store.clone(), Rc::clone(&reports));
+    let mine = Rc::clone(&is_busy);
+    rig.store.check_index(move |result| mine.set(matches!(result, Err(StoreError::Busy))));
+    for n in 0..1000 {
+        let old = format!("f/{}/{n}", n % 10);
+        match n % 4 {
+            0 => drop(rig.put(&old, Class::Deep, b"new").unwrap()),
+            1 => drop(rig.rename(&old, &format!("g/{n}")).unwrap()),
+            2 => drop(rig.delete(&old).unwrap()),
+            _ => drop(rig.put(&old, Class::Low, b"new").unwrap()),
+        }
+    }
+    rig.base.dispatch().unwrap();
+    assert!(is_busy.get());
+    for report in reports.borrow().iter() {
+        assert_eq!((report.different, report.foreign), (0, 0), "{report:?}");
+    }
+    assert_eq!(rig.check(folder.path()).len(), 750);
+    assert_eq!(rig.wait(|done| rig.store.check_index(done)).unwrap().objects, 750);
+}
+
+#[test]
+fn an_export_is_imported_where_objects_lack_what_it_knows() {
+    let (folder, rig) = rig();
+    let hashed = PutOptions { sha256: true, ..PutOptions::default() };
+    for n in 0..2500 {
+        rig.put_with(&format!("f/{n} \"文"), Class::Low, format!("{n}").as_bytes(), hashed.clone()).unwrap();
+    }
+    rig.put("other", Class::Deep, b"before").unwrap();
+    rig.put("gone", Class::Low, b"").unwrap();
+    rig.get("f/7 \"文").unwrap();
+    rig.wait(|done| rig.store.note_reads(done)).unwrap();
+    let text = rig.export();
+    assert_eq!(text.lines().count(), 2502);
+    let line = text.lines().find(|line| line.contains("\"f/7 \\\"文\"")).unwrap();
+    let meta = rig.store.stat(&name("f/7 \"文")).unwrap();
+    let expected = format!(
+        "{{\"name\":\"f/7 \\\"文\",\"class\":\"low\",\"size\":1,\"stored\":1,\"version\":\"{}\",\"crc32c\":\"{:08x}\",\"sha256\":\"7902699be42c8a8e46fbbb4501726517e86b22c56a189f7625a6da49081b2451\",\"modified\":{},\"created\":{},\"accessed\":",
+        meta.version, meta.crc32c, meta.modified, meta.created
+    );
+    assert!(line.starts_with(&expected), "{line}\n{expected}");
+    assert_eq!(rig.import(&text).unwrap(), ImportReport { entries: 2502, updated: 0, missing: 0 });
+
+    // All but the contents is lost.
+    rig.delete("gone").unwrap();
+    rig.put("other", Class::Deep, b"after").unwrap();
+    drop(rig);
+    let low = folder.path().join("low_storage/f");
+    for entry in fs::read_dir(&low).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+    }
+    fs::remove_file(folder.path().join("storage.data")).unwrap();
+    let rig = Rig::open(&relaxed(folder.path())).unwrap();
+    assert_eq!(rig.store.stat(&name("f/7 \"文")).unwrap().sha256, None);
+    assert_eq!(rig.import(&text).unwrap(), ImportReport { entries: 2502, updated: 2500, missing: 2 });
+    assert_eq!(rig.store.stat(&name("f/7 \"文")).unwrap().sha256, meta.sha256);
+    assert_eq!(rig.get("other").unwrap(), b"after");
+    rig.check(folder.path());
+    let again = rig.export();
+    assert_eq!(again.matches("accessed").count(), 1);
+    assert_eq!(rig.import(&again).unwrap().updated, 0);
+    // A bad entry ends it; what stood before it was taken.
+    let error = rig.import(&format!("{}\n{{\"name\":\"..\"}}\n", again.lines().next().unwrap())).unwrap_err();
+    assert!(matches!(&error, StoreError::Manifest { source } if source.entry == 2), "{error}");
+    let original = r#"[{"atime_":1790000000,"storage_path_":"./deep_storage/other"},{"storage_path_":"./low_storage/x"}]"#;
+    assert_eq!(rig.import(original).unwrap(), ImportReport { entries: 2, updated: 1, missing: 1 });
+}
+
 #[test]
 fn a_folder_is_listed_page_by_page() {
     let (_folder, rig) = rig();

@@ -1,3 +1,462 @@
-//! The server: what its HTTP fields mean.
+//! The HTTP interface of the store.
+//!
+//! A [`Server`] runs on one or several loops that share a port; each has its own [`Http`] and sees the same store. Requests
+//! never wait for the disk on a loop's thread longer than reading a cached file takes.
+//!
+//! | Room | What |
+//! |---|---|
+//! | `routes`, `target` | which path means what |
+//! | `upload`, `download`, `stream`, `listing`, `change` | the calls of `/files/` |
+//! | `original` | the calls of the program that this one follows |
+//! | [`range`], [`conditions`], `digest`, `media`, `accept` | what headers ask for; pure |
+//! | `entity`, `json`, `problem` | what is answered |
+//! | `access`, `meter`, `metrics` | what is told of it |
 
+pub mod accept;
+mod access;
+mod change;
+pub mod conditions;
+pub mod digest;
+mod download;
+mod entity;
+mod json;
+mod listing;
+pub mod media;
+mod meter;
+mod metrics;
+mod original;
+mod problem;
 pub mod range;
+mod routes;
+mod service;
+mod site;
+mod stream;
+pub mod structured;
+mod target;
+mod upload;
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use logger::forward::Pool;
+use logger::{error, warn};
+use reactor::http::{Http, Limits};
+use reactor::{Address, Event, EventBase, EventFlags, EventTicket, ListenOptions, Notifier};
+
+use crate::storage::{self, SharedStore, Store, StoreError};
+use service::Service;
+use site::{Forwarding, Site};
+
+/// How a server runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Where it listens.
+    pub listen: Address,
+    /// How many loops share the port, each on a thread of its own but the first; 1. A Unix socket has one.
+    pub loops: usize,
+    /// The store.
+    pub storage: storage::Options,
+    /// What requests are allowed.
+    pub limits: Limits,
+    /// Where the original's clients download from; `/download/`. It begins and ends with a slash.
+    pub download_prefix: String,
+    /// Bytes of the disk that uploads leave free; 64 MiB.
+    pub min_free_disk: u64,
+    /// Whether each request becomes a record of the target `access`; true.
+    pub access_log: bool,
+    /// Forwards records, and is asked to connect again by `/reload`.
+    pub pool: Option<Arc<Pool>>,
+    /// How long requests that are under way may take when the server ends; 30 s.
+    pub grace: Duration,
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new(listen: Address, storage: storage::Options) -> Options {
+        Options {
+            listen,
+            loops: 1,
+            storage,
+            limits: Limits::default(),
+            download_prefix: "/download/".to_owned(),
+            min_free_disk: 64 * 1024 * 1024,
+            access_log: true,
+            pool: None,
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It cannot listen.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: Address,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A loop cannot be made.
+    #[error("cannot start an event loop: {0}")]
+    Loop(#[from] reactor::Error),
+    /// A thread cannot be started.
+    #[error("cannot start the thread of a loop: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A storage server. Dropping it ends its loops at once.
+///
+/// ```
+/// use cloudstore::server::{Options, Server};
+/// use cloudstore::storage;
+/// use reactor::EventBase;
+/// use std::io::{Read, Write};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let base = EventBase::new()?;
+/// let options = Options::new("127.0.0.1:0".parse()?, storage::Options::new(folder.path()));
+/// let server = Server::start(&base, options)?;
+/// let address = server.address().to_string();
+/// let drain = server.drainer();
+/// let client = std::thread::spawn(move || -> std::io::Result<String> {
+///     let mut stream = std::net::TcpStream::connect(&address)?;
+///     stream.write_all(b"PUT /files/a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")?;
+///     let mut reply = String::new();
+///     stream.read_to_string(&mut reply)?;
+///     drain.drain();
+///     Ok(reply)
+/// });
+/// base.dispatch()?;
+/// assert!(client.join().unwrap()?.starts_with("HTTP/1.1 201 Created\r\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Server {
+    address: Address,
+    site: Arc<Site>,
+    drainer: Drainer,
+    end: End,
+    on_end: Rc<Cell<Option<Box<dyn FnOnce()>>>>,
+    /// Tells of the end; it lives as long as this handle.
+    _ended: Event,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// How a loop says that it has ended.
+#[derive(Clone)]
+struct End {
+    left: Arc<AtomicUsize>,
+    notifier: Notifier,
+    event: EventTicket,
+}
+
+impl End {
+    fn tell(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Nobody waits on a loop that is gone.
+            let _ = self.notifier.activate(self.event, EventFlags::empty());
+        }
+    }
+}
+
+/// Ends a server in order, from any thread.
+#[derive(Clone)]
+pub struct Drainer {
+    site: Arc<Site>,
+    loops: Vec<Remote>,
+}
+
+/// What a loop is told.
+#[derive(Clone)]
+enum Order {
+    Drain,
+    Stop,
+    Limits(Limits),
+}
+
+/// Reaches a loop from another thread.
+#[derive(Clone)]
+struct Remote {
+    orders: Sender<Order>,
+    notifier: Notifier,
+    event: EventTicket,
+}
+
+impl Remote {
+    fn send(&self, order: Order) {
+        // A loop that has ended needs no orders.
+        if self.orders.send(order).is_ok() {
+            let _ = self.notifier.activate(self.event, EventFlags::empty());
+        }
+    }
+}
+
+/// What a loop begins with.
+struct Seat {
+    number: usize,
+    listen: Address,
+    options: ListenOptions,
+    limits: Limits,
+    grace: Duration,
+    site: Arc<Site>,
+}
+
+impl Server {
+    /// Opens the store and begins to listen; the caller's loop serves when it is dispatched, the others do at once.
+    ///
+    /// # Errors
+    /// [`ServerError`]. Nothing is left running then.
+    pub fn start(base: &EventBase, options: Options) -> Result<Server, ServerError> {
+        let loops = match options.listen {
+            Address::Inet(_) => options.loops.max(1),
+            _ => 1,
+        };
+        let store = Store::open(base, options.storage)?;
+        let forwarding = options.pool.map(Forwarding);
+        let site =
+            Site::new(options.download_prefix, loops, forwarding, options.min_free_disk, options.access_log);
+        let site = Arc::new(site);
+        if loops > 1 {
+            refuse_taken(&options.listen)?;
+        }
+        let listen = ListenOptions { reuse_port: loops > 1, ..ListenOptions::default() };
+        let mut seat = Seat {
+            number: 0,
+            listen: options.listen,
+            options: listen,
+            limits: options.limits.clone(),
+            grace: options.grace,
+            site: Arc::clone(&site),
+        };
+        let shared = store.share();
+        let on_end: Rc<Cell<Option<Box<dyn FnOnce()>>>> = Rc::default();
+        let told = Rc::clone(&on_end);
+        let ended = Event::manual(base, EventFlags::empty(), move |_, _| {
+            if let Some(on_end) = told.take() {
+                on_end();
+            }
+        })?;
+        let left = Arc::new(AtomicUsize::new(1));
+        let end = End { left, notifier: base.notifier(), event: ended.ticket() };
+        let first = end.clone();
+        let (remote, address) = seat.take(base, store, move || first.tell())?;
+        let drainer = Drainer { site: Arc::clone(&site), loops: vec![remote] };
+        let mut server = Server {
+            address: address.clone(),
+            site,
+            drainer,
+            end,
+            on_end,
+            _ended: ended,
+            threads: Vec::new(),
+        };
+        for number in 1..loops {
+            let seat = Seat {
+                number,
+                listen: address.clone(),
+                options: ListenOptions { reuse_port: true, ..ListenOptions::default() },
+                limits: options.limits.clone(),
+                grace: options.grace,
+                site: Arc::clone(&server.site),
+            };
+            server.start_loop(seat, shared.clone())?;
+        }
+        Ok(server)
+    }
+
+    fn start_loop(&mut self, mut seat: Seat, store: SharedStore) -> Result<(), ServerError> {
+        let (sender, started) = channel();
+        let name = format!("loop-{}", seat.number);
+        let end = self.end.clone();
+        end.left.fetch_add(1, Ordering::AcqRel);
+        let run = move || {
+            let begun = EventBase::new().map_err(ServerError::from).and_then(|base| {
+                let store = store.attach(&base)?;
+                seat.take(&base, store, || ()).map(|(remote, _)| (base, remote))
+            });
+            match begun {
+                Ok((base, remote)) => {
+                    if sender.send(Ok(remote)).is_ok()
+                        && let Err(error) = base.dispatch()
+                    {
+                        error!(target: "server", "a loop has failed and ended: {error}");
+                    }
+                }
+                Err(error) => {
+                    let _ = sender.send(Err(error));
+                }
+            }
+            end.tell();
+        };
+        self.threads.push(thread::Builder::new().name(name).spawn(run).map_err(ServerError::Thread)?);
+        let ended = || ServerError::Thread(io::Error::other("it ended before it began"));
+        self.drainer.loops.push(started.recv().map_err(|_| ended())??);
+        Ok(())
+    }
+
+    /// Where it listens; with the port that the system chose, if it did.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What ends it in order.
+    pub fn drainer(&self) -> Drainer {
+        self.drainer.clone()
+    }
+
+    /// Sets what runs on the caller's loop, if that still runs, when all loops have served their last request after
+    /// [`Drainer::drain`]: the place to end what else keeps the loop from ending.
+    pub fn on_end(&self, on_end: impl FnOnce() + 'static) {
+        let old = self.on_end.replace(Some(Box::new(on_end)));
+        drop(old);
+    }
+
+    /// Takes over what may change while it runs: from the next connection or request on.
+    pub fn change(&self, limits: &Limits, min_free_disk: u64, access_log: bool) {
+        self.site.change(min_free_disk, access_log);
+        for remote in &self.drainer.loops {
+            remote.send(Order::Limits(limits.clone()));
+        }
+    }
+
+    /// Waits until the loops on threads of their own have ended, after [`Drainer::drain`].
+    pub fn join(mut self) {
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        for thread in self.threads.drain(..) {
+            // Its panic is told by the hook; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.drainer.send(&Order::Stop);
+            self.wait();
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Drainer {
+    /// The server listens no more, and its loops end when the requests that are under way are answered, after
+    /// [`Options::grace`] at the latest.
+    pub fn drain(&self) {
+        self.site.set_draining();
+        self.send(&Order::Drain);
+    }
+
+    /// The loops end now; what is under way is cut.
+    pub fn stop(&self) {
+        self.site.set_draining();
+        self.send(&Order::Stop);
+    }
+
+    fn send(&self, order: &Order) {
+        self.loops.iter().for_each(|remote| remote.send(order.clone()));
+    }
+}
+
+impl fmt::Debug for Drainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drainer").field("loops", &self.loops.len()).finish_non_exhaustive()
+    }
+}
+
+impl Seat {
+    /// Serves on a loop.
+    fn take(
+        &mut self,
+        base: &EventBase,
+        store: Store,
+        on_closed: impl FnOnce() + 'static,
+    ) -> Result<(Remote, Address), ServerError> {
+        let http = Http::new(base)?;
+        http.set_limits(self.limits.clone());
+        let meter = self.site.meter(self.number);
+        let service = Rc::new(Service::new(store, Arc::clone(&self.site), meter));
+        routes::mount(&http, &service);
+        access::mount(&http, &service);
+        let listener = http.listen(&self.listen, &self.options).map_err(|error| match error {
+            reactor::Error::Io { source, .. } => ServerError::Listen { address: self.listen.clone(), source },
+            error => error.into(),
+        })?;
+        let address = listener.local_address()?;
+        let (orders, received) = channel();
+        let (grace, served) = (self.grace, http.clone());
+        let deadline: Rc<Cell<Option<Event>>> = Rc::default();
+        let set = Rc::clone(&deadline);
+        // It is never added: it must not keep the loop alive.
+        let event = Event::manual(base, EventFlags::empty(), move |_, _| {
+            for order in received.try_iter() {
+                match order {
+                    Order::Drain => set.set(drain(&served, grace)),
+                    Order::Stop => cut(&served),
+                    Order::Limits(limits) => served.set_limits(limits),
+                }
+            }
+        })?;
+        let remote = Remote { orders, notifier: base.notifier(), event: event.ticket() };
+        http.on_closed(move || {
+            event.free();
+            if let Some(deadline) = deadline.take() {
+                deadline.free();
+            }
+            on_closed();
+        });
+        Ok((remote, address))
+    }
+}
+
+/// Ends a loop when its last request is answered, or so much later by what is returned.
+fn drain(http: &Http, grace: Duration) -> Option<Event> {
+    http.shutdown();
+    let late = http.clone();
+    // Refused only by a base that is gone.
+    let deadline = Event::timer(http.base(), move |_, _| {
+        warn!(target: "server", connections = late.connections(); "requests took too long to end, and are cut off");
+        cut(&late);
+    });
+    let deadline = deadline.ok()?;
+    deadline.add(Some(grace)).ok()?;
+    Some(deadline)
+}
+
+/// Ends a loop now.
+fn cut(http: &Http) {
+    http.free();
+    // Also without what connections that are closing have still to send.
+    http.base().loop_break();
+}
+
+/// Loops of one server share a port, which lets those of another server share it too.
+fn refuse_taken(address: &Address) -> Result<(), ServerError> {
+    let Address::Inet(inet) = address else { return Ok(()) };
+    match TcpListener::bind(inet) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(ServerError::Listen { address: address.clone(), source }),
+    }
+}

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, READ_PRECISION, lock_of};
 use super::error::StoreError;
-use super::index::RowSet;
+use super::index::{RowSet, Rows};
 use super::late::Late;
 use super::meta::{Class, Meta, Row, Tag, Version};
 use super::name::Name;
@@ -85,6 +85,8 @@ pub(crate) enum Act {
     },
     /// Nothing but what waits anyway: reads to be noted.
     Nothing,
+    /// Looks at rows and files while they agree, before the changes of its batch; what it does to them agrees too.
+    Look(Look),
 }
 
 impl Act {
@@ -94,11 +96,13 @@ impl Act {
             Act::Put { staged, .. } => (staged.tag().map(|tag| &tag.name), None),
             Act::Remove { name, .. } => (Some(name), None),
             Act::Move { from, to, .. } => (Some(from), Some(to)),
-            Act::Nothing => (None, None),
+            Act::Nothing | Act::Look(_) => (None, None),
         };
         first.into_iter().chain(second)
     }
 }
+pub(crate) type Look =
+    Box<dyn FnOnce(&Arc<Engine>, &mut Rows<'_>, &mut Unsynced) -> Result<(), StoreError> + Send>;
 
 pub(crate) type Reply = Box<dyn FnOnce(Result<Changed, StoreError>) + Send>;
 
@@ -328,6 +332,10 @@ fn run_late(engine: &Arc<Engine>, ops: Vec<Op>) {
     let is_much = |late: &mut Late| Ok(late.waiting() >= MOST_LATE);
     for op in ops {
         let changed = match op.act {
+            Act::Look(_) => {
+                run_all(engine, vec![op]);
+                continue;
+            }
             Act::Nothing => write_late(engine).map(|()| Changed { now: None, before: None }),
             act => {
                 if matches!(engine.index.change_late(false, is_much), Some(Ok(true))) {
@@ -360,10 +368,17 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
         return run_late(engine, ops);
     }
     let ops = flush(engine, ops);
-    if ops.is_empty() {
-        return;
+    if !ops.is_empty() {
+        run_all(engine, ops);
     }
+}
+
+/// Makes changes of files that are flushed, in one commit of the index.
+fn run_all(engine: &Arc<Engine>, mut ops: Vec<Op>) {
     let names: Vec<Name> = ops.iter().flat_map(|op| op.act.names()).cloned().collect();
+    let is_look = |op: &Op| matches!(op.act, Act::Look(_));
+    ops.sort_by_key(|op| !is_look(op));
+    let has_looked = ops.first().is_some_and(is_look);
     let mut applied = Vec::with_capacity(ops.len());
     let committed = engine.index.write(
         || engine.high(),
@@ -371,7 +386,12 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
             let mut unsynced = Unsynced::default();
             let mut replaced = Vec::new();
             for op in ops {
-                match apply(engine, rows, op.act, &mut unsynced, &mut replaced) {
+                let done = match op.act {
+                    Act::Look(look) => look(engine, rows, &mut unsynced)
+                        .map(|()| (Changed { now: None, before: None }, Links::None, Vec::new())),
+                    act => apply(engine, rows, act, &mut unsynced, &mut replaced),
+                };
+                match done {
                     Ok((changed, staged, vacated)) => {
                         applied.push(Applied { reply: op.reply, changed, staged, vacated });
                     }
@@ -391,7 +411,10 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
         },
     );
     // Also if it failed: what is in place may be old or new.
-    engine.epochs.changed(&names);
+    match has_looked {
+        true => engine.epochs.changed_all(),
+        false => engine.epochs.changed(&names),
+    }
     match committed {
         Ok(()) => applied.into_iter().for_each(|applied| finish(engine, applied)),
         Err(error) => {
@@ -477,7 +500,7 @@ fn apply(
         Act::Move { from, to, from_is, to_is } => {
             rename(engine, rows, (&from, &from_is), (&to, &to_is), unsynced, replaced)
         }
-        Act::Nothing => Ok((Changed { now: None, before: None }, Links::None, Vec::new())),
+        Act::Look(_) | Act::Nothing => Ok((Changed { now: None, before: None }, Links::None, Vec::new())),
     }
 }
 

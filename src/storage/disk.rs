@@ -29,6 +29,9 @@ pub(crate) struct Found {
     pub(crate) kind: FileType,
 }
 
+/// What stands in a folder, read as it is asked for.
+pub(crate) type Listing = Box<dyn Iterator<Item = io::Result<Found>> + Send>;
+
 /// A disk. Everything that changes it, and everything that makes a change last, goes through here.
 pub(crate) trait Disk: Send + Sync + Debug {
     /// Opens what lies beneath a folder; links are never followed.
@@ -59,7 +62,8 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
     fn make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
     fn remove_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
-    fn list(&self, folder: BorrowedFd<'_>) -> io::Result<Vec<Found>>;
+    /// What stands in a folder. What is made or removed meanwhile may be in it or not.
+    fn list(&self, folder: BorrowedFd<'_>) -> io::Result<Listing>;
 }
 
 /// The extended attribute that holds a file's tag.
@@ -200,22 +204,31 @@ impl Disk for RealDisk {
         Ok(rustix::fs::unlinkat(folder, leaf, AtFlags::REMOVEDIR)?)
     }
 
-    fn list(&self, folder: BorrowedFd<'_>) -> io::Result<Vec<Found>> {
-        let mut found = Vec::new();
-        for entry in rustix::fs::Dir::read_from(folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
+    fn list(&self, folder: BorrowedFd<'_>) -> io::Result<Listing> {
+        let mut entries = rustix::fs::Dir::read_from(folder)?;
+        let folder = folder.try_clone_to_owned()?;
+        Ok(Box::new(std::iter::from_fn(move || {
+            loop {
+                let entry = match entries.next()? {
+                    Ok(entry) => entry,
+                    Err(errno) => return Some(Err(errno.into())),
+                };
+                let name = entry.file_name();
+                if matches!(name.to_bytes(), b"." | b"..") {
+                    continue;
+                }
+                let mut kind = entry.file_type();
+                if kind == FileType::Unknown {
+                    kind = match rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                        // Gone meanwhile.
+                        Err(Errno::NOENT) => continue,
+                        Err(errno) => return Some(Err(errno.into())),
+                    };
+                }
+                return Some(Ok(Found { name: name.to_str().ok().map(str::to_owned), kind }));
             }
-            let mut kind = entry.file_type();
-            if kind == FileType::Unknown {
-                let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                kind = FileType::from_raw_mode(stat.st_mode);
-            }
-            found.push(Found { name: name.to_str().ok().map(str::to_owned), kind });
-        }
-        Ok(found)
+        })))
     }
 }
 
@@ -341,7 +354,7 @@ impl Disk for Sidecars {
         self.disk.remove_folder(folder, leaf)
     }
 
-    fn list(&self, folder: BorrowedFd<'_>) -> io::Result<Vec<Found>> {
+    fn list(&self, folder: BorrowedFd<'_>) -> io::Result<Listing> {
         self.disk.list(folder)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -78,6 +78,8 @@ pub(crate) struct Engine {
     pub(crate) queue: Queue,
     pub(crate) epochs: Arc<Epochs>,
     pub(crate) hot_bytes: usize,
+    /// Somebody compares the index with the objects.
+    pub(crate) is_audited: AtomicBool,
     /// Files of the stage that somebody works on; recovery leaves them alone.
     active: Mutex<HashSet<u64>>,
     /// The last version that was given out.
@@ -111,7 +113,7 @@ impl Engine {
             File::open(data).map_err(StoreError::disk("open the data folder", data.display()))?.into();
         let lock = lock(data)?;
         let open = |leaf: &str| open_folder(&*disk, &root, leaf);
-        let (low, deep, stage) = (open("low_storage")?, open("deep_storage")?, open("stage")?);
+        let (low, deep, stage) = (open(Class::Low.folder())?, open(Class::Deep.folder())?, open("stage")?);
         let disk = with_tags(&disk, &root, &stage)?;
         let is_synced = options.durability == Durability::Sync;
         let path = options.index.clone().unwrap_or_else(|| data.join("storage.data"));
@@ -139,6 +141,7 @@ impl Engine {
             queue: Queue::default(),
             epochs: Epochs::new(),
             hot_bytes: options.hot_bytes,
+            is_audited: AtomicBool::new(false),
             active: Mutex::default(),
             high,
             stage_id: AtomicU64::new(0),

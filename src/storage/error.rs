@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::manifest::ManifestError;
 use super::meta::Version;
 use super::name::{Folder, Name, NameError};
 use super::pack::PackError;
@@ -140,6 +141,15 @@ pub enum StoreError {
         format: u64,
         /// The latest that is understood.
         known: u64,
+    },
+    /// The index is compared with the objects already.
+    #[error("the index is being checked or rebuilt already: wait until that has ended")]
+    Busy,
+    /// A list of objects cannot be read. What stands before the entry was taken.
+    #[error(transparent)]
+    Manifest {
+        /// Which entry, and why.
+        source: ManifestError,
     },
     /// The work ended without a result.
     #[error(transparent)]

@@ -68,8 +68,7 @@ fn check(engine: &Engine, from: &Folder, target: &Target) -> Result<(), StoreErr
         index::scan(rows, Bound::Included(from.prefix()), |name, _| {
             let Some(rest) = name.strip_prefix(from.prefix()) else { return Step::End };
             refused = target.name(from, rest).and_then(|to| {
-                let found = rows.get(to.as_str())?;
-                target.is.check(&to, found.as_ref())?;
+                target.is.check(&to, rows.get(to.as_str())?.as_ref())?;
                 rows.check_free(&to)
             });
             if refused.is_ok() { Step::Next } else { Step::End }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use redb::{
     Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    StorageBackend, StorageError, Table, TableDefinition, TableError,
+    StorageBackend, StorageError, Table, TableDefinition, TableError, WriteTransaction,
 };
 
 use super::disk::{Disk, Opening};
@@ -25,6 +25,8 @@ use super::name::Name;
 const OBJECTS: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("objects");
 /// Files in the folders that are no objects, by path, and why.
 const FOREIGN: TableDefinition<'static, &'static str, &'static str> = TableDefinition::new("foreign");
+/// What becomes of it while somebody looks for them.
+const NEW_FOREIGN: TableDefinition<'static, &'static str, &'static str> = TableDefinition::new("foreign.new");
 const STATE: TableDefinition<'static, &'static str, u64> = TableDefinition::new("state");
 
 /// The rows as of a commit.
@@ -68,6 +70,18 @@ impl Snapshot {
             }
         }
         Ok(false)
+    }
+
+    /// At most so many rows behind a name; None for one that cannot be read.
+    pub(crate) fn behind(&self, after: &str, most: usize) -> Result<Vec<(Name, Option<Row>)>, StoreError> {
+        let mut found = Vec::new();
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        for entry in self.0.range::<&str>(range).map_err(StoreError::index("read"))?.take(most) {
+            let (name, value) = entry.map_err(StoreError::index("read"))?;
+            let row = Row::decode(value.value());
+            found.extend(Name::parse(name.value()).ok().map(|name| (name, row)));
+        }
+        Ok(found)
     }
 }
 
@@ -165,31 +179,23 @@ impl Place {
             .map_err(StoreError::disk("put in place the index", self.path.display()))
     }
 
-    /// Moves what is there aside, under the same name and an ending; what was put there before is replaced.
+    /// Gives what is there a second name, with an ending; what was put there before is replaced. It goes from its place with
+    /// [`put_in_place`](Self::put_in_place), so that a crash in between begins anew.
     pub(crate) fn put_aside(&self, ending: &str) -> Result<(), StoreError> {
         let folder = self.folder.as_fd();
         let aside = format!("{}.{ending}", self.leaf);
-        self.disk
-            .rename((folder, &self.leaf), (folder, &aside))
-            .map_err(StoreError::disk("move aside the index", self.path.display()))
+        let cannot = |error| StoreError::disk("keep aside the index", self.path.display())(error);
+        match self.disk.unlink(folder, &aside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(cannot(error)),
+            _ => (),
+        }
+        self.disk.link((folder, &self.leaf), (folder, &aside)).map_err(cannot)
     }
 
-    /// The first bytes of what is there, at most `most`.
-    pub(crate) fn peek(&self, most: usize) -> Result<Vec<u8>, StoreError> {
-        let cannot = |error| StoreError::disk("read the index", self.path.display())(error);
-        let file: File =
-            self.disk.open(self.folder.as_fd(), &self.leaf, Opening::File).map_err(cannot)?.into();
-        let len = file.metadata().map_err(cannot)?.len().min(most as u64) as usize;
-        let mut bytes = vec![0; len];
-        let mut done = 0;
-        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.disk.read_at(&file, done as u64, rest).map_err(cannot)? {
-                0 => break,
-                n => done += n,
-            }
-        }
-        bytes.truncate(done);
-        Ok(bytes)
+    /// What is there, as a plain file.
+    pub(crate) fn read(&self) -> Result<File, StoreError> {
+        let opened = self.disk.open(self.folder.as_fd(), &self.leaf, Opening::File);
+        opened.map(File::from).map_err(StoreError::disk("read the index", self.path.display()))
     }
 
     fn new_leaf(&self) -> String {
@@ -353,6 +359,14 @@ impl Index {
         }
     }
 
+    /// Refuses a name that is a folder, or that lies below an object.
+    pub(crate) fn check_free(&self, name: &Name) -> Result<(), StoreError> {
+        match self.change_late(false, |late| late.check_free(name)) {
+            Some(free) => free,
+            None => Snapshot::new(self.guard().as_ref().ok_or_else(broken)?)?.check_free(name),
+        }
+    }
+
     /// How many objects there are.
     pub(crate) fn len(&self) -> Result<u64, StoreError> {
         match self.change_late(false, |late| late.len()) {
@@ -412,6 +426,7 @@ pub(crate) fn write<T>(
     const WRITE: &str = "write";
     let write = database.begin_write().map_err(StoreError::index(WRITE))?;
     let mut rows = Rows {
+        write: &write,
         objects: write.open_table(OBJECTS).map_err(StoreError::index(WRITE))?,
         foreign: write.open_table(FOREIGN).map_err(StoreError::index(WRITE))?,
     };
@@ -435,6 +450,7 @@ pub(crate) fn high(database: &Database) -> Result<u64, StoreError> {
 
 /// The rows, within a write.
 pub(crate) struct Rows<'t> {
+    write: &'t WriteTransaction,
     objects: Table<'t, &'static str, &'static [u8]>,
     foreign: Table<'t, &'static str, &'static str>,
 }
@@ -461,9 +477,40 @@ impl Rows<'_> {
         })
     }
 
+    /// As [`get`](Self::get); an inner None is a row that cannot be read.
+    pub(crate) fn look(&self, name: &str) -> Result<Option<Option<Row>>, StoreError> {
+        let value = self.objects.get(name).map_err(StoreError::index("read"))?;
+        Ok(value.map(|value| Row::decode(value.value())))
+    }
+
     pub(crate) fn add_foreign(&mut self, path: &str, why: &str) -> Result<(), StoreError> {
         self.foreign.insert(path, why).map_err(StoreError::index("write"))?;
         Ok(())
+    }
+
+    /// Adds to those that were found since [`forget_new_foreign`](Self::forget_new_foreign); false if it was there.
+    pub(crate) fn add_new_foreign(&mut self, path: &str, why: &str) -> Result<bool, StoreError> {
+        let mut table = self.write.open_table(NEW_FOREIGN).map_err(StoreError::index("write"))?;
+        let before = table.insert(path, why).map_err(StoreError::index("write"))?;
+        Ok(before.is_none())
+    }
+
+    pub(crate) fn forget_new_foreign(&mut self) -> Result<(), StoreError> {
+        self.write.delete_table(NEW_FOREIGN).map_err(StoreError::index("write"))?;
+        Ok(())
+    }
+
+    /// Lets those that were found take the place of those that were known; what another program listed stays.
+    pub(crate) fn take_new_foreign(&mut self) -> Result<(), StoreError> {
+        let cannot = "write";
+        let new = self.write.open_table(NEW_FOREIGN).map_err(StoreError::index(cannot))?;
+        self.foreign.retain(|_, why| why == LISTED).map_err(StoreError::index(cannot))?;
+        for entry in new.iter().map_err(StoreError::index(cannot))? {
+            let (path, why) = entry.map_err(StoreError::index(cannot))?;
+            self.foreign.insert(path.value(), why.value()).map_err(StoreError::index(cannot))?;
+        }
+        drop(new);
+        self.forget_new_foreign()
     }
 }
 
@@ -484,6 +531,8 @@ impl RowSet for Rows<'_> {
         check_free(&self.objects, name)
     }
 }
+/// Why something is foreign that no file need stand for.
+pub(crate) const LISTED: &str = "the original listed it, and there is no object of its name";
 
 fn check_free(rows: &impl ReadableTable<&'static str, &'static [u8]>, name: &Name) -> Result<(), StoreError> {
     for above in name.ancestors() {

@@ -35,6 +35,16 @@ pub enum Class {
     Deep,
 }
 
+impl Class {
+    /// The name of its folder in the data folder.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Class::Low => "low_storage",
+            Class::Deep => "deep_storage",
+        }
+    }
+}
+
 /// What is known of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Meta {

@@ -40,19 +40,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod audit;
 mod cache;
 mod commit;
 mod disk;
 mod engine;
 mod error;
+mod export;
 mod folder;
+mod import;
 mod index;
 mod late;
 mod list;
+mod manifest;
 mod meta;
 mod name;
 mod object;
-mod original;
 mod pack;
 mod recovery;
 mod stage;
@@ -60,6 +63,7 @@ mod stage;
 mod tests;
 mod tier;
 mod upload;
+mod walk;
 
 use std::fmt;
 use std::rc::Rc;
@@ -67,10 +71,14 @@ use std::sync::Arc;
 
 use reactor::EventBase;
 
+pub use audit::{Difference, IndexReport};
 pub use commit::{Changed, Precondition};
 pub use engine::{Durability, Options};
 pub use error::StoreError;
+pub use export::Export;
+pub use import::{Import, ImportReport};
 pub use list::{Entry, ListOptions, Page};
+pub use manifest::ManifestError;
 pub use meta::{Class, Meta, Version};
 pub use name::{Folder, MAX_NAME, MAX_SEGMENT, Name, NameError};
 pub use object::{Object, Reader};
@@ -78,6 +86,7 @@ pub use pack::{BLOCK, PackError};
 pub use upload::{Flow, PutOptions, Upload};
 
 use crate::jobs::{Desk, Jobs};
+use audit::Audit;
 use cache::Cache;
 use commit::{Act, Op, Tried, submit, try_now};
 use engine::Engine;
@@ -90,6 +99,15 @@ pub struct Store {
     shared: Arc<Shared>,
     desk: Desk,
     cache: Rc<Cache>,
+}
+
+/// The room on a disk, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// What this process may still fill.
+    pub free: u64,
+    /// What there is, full or not.
+    pub total: u64,
 }
 
 /// A store on its way to another loop.
@@ -146,6 +164,14 @@ impl Store {
         on_room: impl FnMut() + 'static,
     ) -> Result<Upload, StoreError> {
         Upload::begin(&self.shared, &self.desk, name, class, options, on_room)
+    }
+
+    /// Whether an object of this name could be put now: worth to be asked before a large one is sent.
+    ///
+    /// # Errors
+    /// [`StoreError::IsFolder`], [`StoreError::BelowObject`], [`StoreError::Index`].
+    pub fn check_free(&self, name: &Name) -> Result<(), StoreError> {
+        self.shared.engine.index.check_free(name)
     }
 
     /// Opens an object for reading, as it is now.
@@ -332,13 +358,71 @@ impl Store {
         self.shared.engine.index.len()
     }
 
-    /// Files in the folders of the store that are no objects, by path, and why; as of when the index was made. They are
-    /// never touched.
+    /// The room on the disk of the data folder, as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`].
+    pub fn space(&self) -> Result<Space, StoreError> {
+        let engine = &self.shared.engine;
+        let failed = StoreError::disk("look at the room on the disk of", engine.place.path.display());
+        let stat = rustix::fs::fstatvfs(&engine.tiers.root).map_err(|error| failed(error.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
+    }
+
+    /// The loop that it belongs to.
+    pub fn base(&self) -> &EventBase {
+        self.desk.base()
+    }
+
+    /// Files in the folders of the store that are no objects, by path, and why; as of when the index was made, checked or
+    /// rebuilt last. They are never touched.
     ///
     /// # Errors
     /// [`StoreError::Index`].
     pub fn foreign(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.shared.engine.index.foreign()
+    }
+
+    /// Compares the index with the objects, while the store goes on working, and changes neither. Contents are not read.
+    ///
+    /// `done` gets what it found, [`StoreError::Busy`] if somebody is at it already, or what the disk said.
+    pub fn check_index(&self, done: impl FnOnce(Result<IndexReport, StoreError>) + 'static) {
+        self.audit(false, done);
+    }
+
+    /// Makes the index say what the objects say, while the store goes on working, and takes in files that can be objects.
+    /// The objects win; no file is removed.
+    ///
+    /// `done` gets what it mended, [`StoreError::Busy`] if somebody is at it already, or what the disk said.
+    pub fn rebuild_index(&self, done: impl FnOnce(Result<IndexReport, StoreError>) + 'static) {
+        self.audit(true, done);
+    }
+
+    fn audit(&self, is_repair: bool, done: impl FnOnce(Result<IndexReport, StoreError>) + 'static) {
+        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        Audit::begin(&self.shared.engine, is_repair, ticket);
+    }
+
+    /// The index as text: one object a line, each a JSON object, in the order of the bytes of the names:
+    ///
+    /// `{"name":"a/b","class":"low","size":5,"stored":5,"version":"65c1e0a","crc32c":"3610a686","modified":…,"created":…}`
+    ///
+    /// Sizes are in bytes (`stored` is that of the file), times in microseconds since 1970, the version and the checksums
+    /// hexadecimal. `sha256` stands behind `crc32c` if it is known, `accessed` at the end if the object was read.
+    ///
+    /// Each line is as of when it was handed out.
+    pub fn export_index(&self) -> Export {
+        Export::new(&self.shared, &self.desk)
+    }
+
+    /// Takes what a list knows and the objects lack: when they were read last, and SHA-256s of content that is still the
+    /// same by size and CRC-32C. Nothing is removed or replaced; entries without an object are counted.
+    ///
+    /// The list is an export, or the `storage.data` of the original. `on_room` is called from the loop when an import
+    /// that was [`Flow::Full`] takes more.
+    pub fn import_index(&self, on_room: impl FnMut() + 'static) -> Import {
+        Import::new(&self.shared, &self.desk, on_room)
     }
 
     /// Writes to the index when objects were last read; other changes take this along.

@@ -16,7 +16,7 @@ use super::error::StoreError;
 use super::meta::{Class, Meta};
 use super::name::Name;
 use super::pack::{self, BLOCK, PackError, Seek};
-use super::recovery::{read_range, read_seek};
+use super::tier::{read_range, read_seek};
 use crate::jobs::Desk;
 
 /// An object that was opened for reading, made by [`Store::open_read`](super::Store::open_read). Cheap to clone.

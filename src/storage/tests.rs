@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use reactor::EventBase;
 use rustix::io::Errno;
 
-use super::disk::{Disk, Found, Opening, RealDisk};
+use super::disk::{Disk, Listing, Opening, RealDisk};
 use super::*;
 use rig::{Contents, Rig};
 
@@ -99,7 +99,7 @@ impl Disk for FaultyDisk {
         unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
         make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
         remove_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
-        list(&self, folder: BorrowedFd<'_>) -> Vec<Found>;
+        list(&self, folder: BorrowedFd<'_>) -> Listing;
     }
 
     // Only counted: no power is lost here, and real ones take long.

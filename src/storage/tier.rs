@@ -10,6 +10,7 @@ use super::disk::{Disk, Opening};
 use super::error::StoreError;
 use super::meta::{Class, Tag};
 use super::name::Name;
+use super::pack::{self, Seek};
 
 /// The folders of a store, open.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Tiers {
     pub(crate) stage: OwnedFd,
 }
 
-/// Folders that must be made to last, each once.
+/// Folders, and files, that must be made to last, each once.
 #[derive(Default, Debug)]
 pub(crate) struct Unsynced {
     folders: Vec<((u64, u64), OwnedFd, String)>,
@@ -47,10 +48,15 @@ impl Unsynced {
         Ok(())
     }
 
+    /// Remembers a file whose metadata changed.
+    pub(crate) fn add_file(&mut self, file: &File, path: &str) -> Result<(), StoreError> {
+        self.add(file.as_fd(), path).map_err(StoreError::disk("look at", path))
+    }
+
     /// Makes all of them last.
     pub(crate) fn sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
         for (_, folder, path) in self.folders.drain(..) {
-            disk.sync(folder.as_fd()).map_err(StoreError::disk("put on the disk the folder", path))?;
+            disk.sync(folder.as_fd()).map_err(StoreError::disk("put on the disk", path))?;
         }
         Ok(())
     }
@@ -207,6 +213,30 @@ impl Tiers {
     }
 }
 
+/// The seek table of a packed file; None if it has none that makes sense.
+pub(crate) fn read_seek(tiers: &Tiers, file: &File, len: u64) -> io::Result<Option<Seek>> {
+    let tail = read_range(tiers, file, len.saturating_sub(pack::TAIL as u64), len)?;
+    let Ok(start) = pack::table_start(&tail, len) else { return Ok(None) };
+    let table = read_range(tiers, file, start, len)?;
+    Ok(Seek::parse(&table, len).ok())
+}
+
+/// These bytes of a file; fewer if it ends before.
+pub(crate) fn read_range(tiers: &Tiers, file: &File, start: u64, end: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)];
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match tiers.disk.read_at(file, start + done as u64, rest) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == ErrorKind::Interrupted => (),
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(done);
+    Ok(bytes)
+}
+
 /// Where the file of an object is, beneath the folder of its class.
 pub(crate) fn path_of(class: Class, name: &Name) -> Cow<'_, str> {
     match class {
@@ -223,7 +253,7 @@ fn leaf_of(class: Class, leaf: &str) -> String {
 }
 
 /// Nothing of ours is there: no file, a file for a folder, a folder or a link for a file.
-fn is_absent(error: &io::Error) -> bool {
+pub(crate) fn is_absent(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(

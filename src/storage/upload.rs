@@ -14,6 +14,7 @@ use super::Shared;
 use super::commit::{Act, Changed, Op, Precondition, Tried, submit, try_now};
 use super::engine::{Engine, lock_of, now};
 use super::error::StoreError;
+use super::manifest::hex;
 use super::meta::{Class, Meta, Tag};
 use super::name::Name;
 use super::pack::{BLOCK, Packed, Packer, pack_block};
@@ -486,8 +487,4 @@ impl Seal {
         let meta = Meta { version, class, size, stored, crc32c, sha256, modified, created };
         Ok(Tag { name, meta, from: None })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

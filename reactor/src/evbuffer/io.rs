@@ -4,6 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::{Errno, readv, retry_on_intr, write, writev};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use super::block::{Block, LARGE, MEDIUM, SMALL};
 use super::chain::{Chain, Segment, Trash};
@@ -42,7 +43,8 @@ impl Evbuffer {
     }
 
     /// Writes to `fd` from the front, at most `max` bytes (`None` for all), and drains what was written: until all is
-    /// written, or `fd` takes no more for now. Memory goes out by up to 64 pieces a call, files by `sendfile`.
+    /// written, or `fd` takes no more for now. Memory goes out by up to 64 pieces a call, files by `sendfile`;
+    /// to a socket, memory and the file behind it go into one packet where they fit.
     ///
     /// `max` is honoured for files too, which libevent sends whole.
     ///
@@ -154,8 +156,9 @@ fn accept(chain: &mut Chain, fresh: [Option<Block>; READ_BLOCKS], tail_room: usi
 /// Writes up to `goal` bytes, at most what the chain has. Fails only if nothing was written.
 fn write_from(chain: &mut Chain, fd: BorrowedFd<'_>, goal: usize, trash: &mut Trash) -> Result<Pass> {
     let mut moved = 0;
+    let mut is_socket = true;
     while moved < goal {
-        match write_once(chain, fd, goal - moved) {
+        match write_once(chain, fd, goal - moved, &mut is_socket) {
             Ok(pass) => {
                 chain.drain(pass.moved, trash);
                 moved += pass.moved;
@@ -172,7 +175,8 @@ fn write_from(chain: &mut Chain, fd: BorrowedFd<'_>, goal: usize, trash: &mut Tr
     Ok(Pass { moved, offered: goal })
 }
 
-fn write_once(chain: &Chain, fd: BorrowedFd<'_>, max: usize) -> Result<Pass> {
+/// `is_socket`: whether it can be, as far as is known.
+fn write_once(chain: &Chain, fd: BorrowedFd<'_>, max: usize, is_socket: &mut bool) -> Result<Pass> {
     if let Some(Segment::File(file)) = chain.front() {
         return send_file(file, fd, max.min(file.len()));
     }
@@ -191,8 +195,30 @@ fn write_once(chain: &Chain, fd: BorrowedFd<'_>, max: usize) -> Result<Pass> {
     if offered == 0 {
         return Err(Error::SharedShrank);
     }
-    let moved = retry_on_intr(|| writev(fd, &pieces[..used])).map_err(failed("write from an evbuffer"))?;
+    let pieces = &pieces[..used];
+    let is_before_file = offered < max && matches!(chain.segments().nth(used), Some(Segment::File(_)));
+    let outcome = if *is_socket && is_before_file {
+        match send_more(fd, pieces) {
+            Err(Errno::NOTSOCK) => {
+                *is_socket = false;
+                retry_on_intr(|| writev(fd, pieces))
+            }
+            outcome => outcome,
+        }
+    } else {
+        retry_on_intr(|| writev(fd, pieces))
+    };
+    let moved = outcome.map_err(failed("write from an evbuffer"))?;
     Ok(Pass { moved, offered })
+}
+
+/// Writes what a part of a file is about to follow: both leave in one packet where they fit into one.
+fn send_more(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let flags = SendFlags::empty();
+    retry_on_intr(|| sendmsg(fd, pieces, &mut SendAncillaryBuffer::default(), flags))
 }
 
 /// Sends file content. A short count is not an end: either the next call would block, or the file is short, and only

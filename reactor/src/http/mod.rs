@@ -45,6 +45,7 @@ mod route;
 mod server;
 mod status;
 mod stream;
+mod turned_away;
 mod uri;
 
 pub use client::{ClientError, ClientTimeouts, Connection, ReplyEvent, ReplyHead, RequestBuilder};

@@ -90,6 +90,7 @@ pub(super) struct Server {
     date: Cell<(u64, [u8; DATE_LEN])>,
     on_refusal: Slot<OnRefusal>,
     on_exchange: Slot<OnExchange>,
+    on_closed: Cell<Option<Box<dyn FnOnce()>>>,
     is_stopping: Cell<bool>,
     is_freed: Cell<bool>,
 }
@@ -127,6 +128,7 @@ impl Http {
             date: Cell::new((u64::MAX, [0; DATE_LEN])),
             on_refusal: Slot::empty(),
             on_exchange: Slot::empty(),
+            on_closed: Cell::default(),
             is_stopping: Cell::new(false),
             is_freed: Cell::new(false),
         };
@@ -275,6 +277,15 @@ impl Http {
         for conn in self.server.all() {
             conn.close_if_idle();
         }
+        self.server.tell_if_closed();
+    }
+
+    /// Sets what runs once, from the loop, when the server was shut down or freed and its last connection is gone, with
+    /// all that it had to send. A loop that is to end by then without waiting for slow clients can set a timer beside it.
+    pub fn on_closed(&self, on_closed: impl FnOnce() + 'static) {
+        let old = self.server.on_closed.replace(Some(Box::new(on_closed)));
+        drop(old);
+        self.server.tell_if_closed();
     }
 
     /// Ends at once: it listens no more, connections are closed, and handlers dropped. What is set with
@@ -292,6 +303,7 @@ impl Http {
         self.server.on_refusal.set(None);
         self.server.is_freed.set(true);
         self.server.fall_silent();
+        self.server.tell_if_closed();
     }
 
     fn stop_listening(&self) {
@@ -359,6 +371,12 @@ impl Server {
         self.conns.borrow_mut().try_remove(key);
     }
 
+    /// A connection of this address that was dismissed has nothing more to send.
+    pub(super) fn ended(&self, peer: &Address) {
+        self.forget(peer);
+        self.tell_if_closed();
+    }
+
     /// A connection that was dismissed has its last reply to send.
     pub(super) fn lingers(&self) {
         self.lingering.set(self.lingering.get() + 1);
@@ -369,6 +387,7 @@ impl Server {
         self.lingering.set(self.lingering.get().saturating_sub(1));
         self.forget(peer);
         self.fall_silent();
+        self.tell_if_closed();
     }
 
     /// Whether one more that is one too many is told so.
@@ -382,6 +401,19 @@ impl Server {
     pub(super) fn turned_away(self: &Rc<Self>) {
         self.turned_away.set(self.turned_away.get().saturating_sub(1));
         self.fall_silent();
+        self.tell_if_closed();
+    }
+
+    /// Runs what waits for the end, if this is it.
+    fn tell_if_closed(&self) {
+        let left = self.conns.borrow().len() + self.lingering.get() + self.turned_away.get();
+        if left == 0
+            && self.is_stopping.get()
+            && let Some(on_closed) = self.on_closed.take()
+        {
+            // Refused only by a base that is gone.
+            let _ = self.base.defer(move |_| on_closed());
+        }
     }
 
     /// Drops what is told of exchanges when the server is freed and there are none left, behind those that are still to be
@@ -395,7 +427,7 @@ impl Server {
     }
 
     /// A connection of this address is gone.
-    pub(super) fn forget(&self, peer: &Address) {
+    fn forget(&self, peer: &Address) {
         if let Some(ip) = ip_of(peer)
             && let hash_map::Entry::Occupied(mut count) = self.by_address.borrow_mut().entry(ip)
         {

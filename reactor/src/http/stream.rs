@@ -154,6 +154,13 @@ impl BodyStream {
         }
     }
 
+    /// Closes the connection, so that the peer sees that the message is cut short.
+    pub fn abort(&self) {
+        if let Some(conn) = self.conn() {
+            conn.cut();
+        }
+    }
+
     /// Ends the body. If fewer bytes were written than announced, the connection is closed.
     #[doc(alias = "evhttp_send_reply_end")]
     pub fn finish(&self) {

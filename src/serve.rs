@@ -1,0 +1,171 @@
+//! `cloudstore serve`: the storage server, until a signal ends it.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloudstore::config::{Config, Effect, LogFormat, ServeArgs};
+use cloudstore::server::{Options, Server};
+use logger::forward::Pool;
+use logger::sink::{Console, Rolling, RollingOptions};
+use logger::{Durability, Layout, Level, Logger, Overflow, error, info, warn};
+use reactor::{Event, EventBase};
+
+const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+/// What the log holds for a disk that is full or slow, before records are dropped and counted.
+const MOST_UNWRITTEN: usize = 64 * 1024 * 1024;
+/// Of the errors of one kind, as of a scanner that asks for missing files, so many go to the backlog server in each
+/// [`FLOOD_PERIOD`]; the rest is counted.
+const MOST_ALIKE: u32 = 100;
+const FLOOD_PERIOD: Duration = Duration::from_secs(10);
+/// How long the end waits for the backlog server. What it has not acknowledged by then is forwarded by the next run.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
+    let config = Config::load(args)?;
+    raise_descriptors();
+    let pool = config.backlog.as_ref().map(|_| start_pool(&config)).transpose()?.map(Arc::new);
+    let logger = start_logger(&config, pool.as_deref())?;
+    for note in config.notes() {
+        warn!(target: "config", "{}", note);
+    }
+    let base = EventBase::new()?;
+    let server = Rc::new(Server::start(&base, options(&config, pool.clone()))?);
+    // A closed stdout is no reason not to serve.
+    let mut out = io::stdout();
+    let place = format!("http://{}/, data in {}", server.address(), config.data.display());
+    let _ = writeln!(out, "listening on {place}").and_then(|()| out.flush());
+    info!(target: "server", "listening on {}", place);
+
+    let signals = on_signals(&base, &server, &logger, args, config)?;
+    // Until then a second signal can cut short what the first one waits for.
+    server.on_end(move || signals.iter().for_each(Event::free));
+    base.dispatch()?;
+    if let Some(server) = Rc::into_inner(server) {
+        server.join();
+    }
+    info!(target: "server", "the server ends");
+    logger.shutdown();
+    if let Some(pool) = pool {
+        pool.drain(LAST_WAIT);
+    }
+    Ok(())
+}
+
+/// SIGTERM and SIGINT end the server in order, a second one at once; SIGHUP reads the settings again and opens the log anew.
+fn on_signals(
+    base: &EventBase,
+    server: &Rc<Server>,
+    logger: &Logger,
+    args: &ServeArgs,
+    config: Config,
+) -> reactor::Result<Vec<Event>> {
+    let mut signals = Vec::new();
+    for signal in [SIGINT, SIGTERM] {
+        let drainer = server.drainer();
+        let mut is_ending = false;
+        let event = Event::signal(base, signal, move |_, _| {
+            if std::mem::replace(&mut is_ending, true) {
+                warn!(target: "server", "asked to end once more: what is under way is cut off");
+                return drainer.stop();
+            }
+            info!(target: "server", "ends when the requests that are under way are answered; once more ends them");
+            drainer.drain();
+        })?;
+        event.add(None)?;
+        signals.push(event);
+    }
+    let (server, logger, args) = (Rc::downgrade(server), logger.clone(), args.clone());
+    let mut running = config;
+    let event = Event::signal(base, SIGHUP, move |_, _| {
+        logger.reopen();
+        let Some(server) = server.upgrade() else { return };
+        match Config::load(&args) {
+            Ok(config) => {
+                reload(&running, &config, &server, &logger);
+                running = config;
+            }
+            Err(error) => error!(target: "config", "the settings stay as they are: {error}"),
+        }
+    })?;
+    event.add(None)?;
+    signals.push(event);
+    Ok(signals)
+}
+
+fn reload(running: &Config, config: &Config, server: &Server, logger: &Logger) {
+    server.change(&config.limits, config.min_free_disk, config.access_log);
+    logger.set_filter(config.log_level.clone());
+    for (key, effect) in running.changes(config) {
+        match effect {
+            Effect::Reload => info!(target: "config", "{key} is changed"),
+            Effect::Restart => {
+                warn!(target: "config", "{key} is changed in the settings, and takes effect when the server is started again");
+            }
+        }
+    }
+    info!(target: "config", "the settings are read again, and the log is opened anew");
+}
+
+fn options(config: &Config, pool: Option<Arc<Pool>>) -> Options {
+    let mut options = Options::new(config.listen.clone(), config.storage());
+    options.loops = config.threads;
+    options.limits = config.limits.clone();
+    options.download_prefix.clone_from(&config.download_prefix);
+    options.min_free_disk = config.min_free_disk;
+    options.access_log = config.access_log;
+    options.pool = pool;
+    options
+}
+
+fn start_pool(config: &Config) -> Result<Pool, Box<dyn Error>> {
+    let Some(backlog) = &config.backlog else { return Err("no backlog server is set".into()) };
+    let pool = Pool::builder(backlog.clone(), &config.spool)
+        .clients(config.backlog_clients)
+        .wire(config.backlog_wire)
+        .app("cloudstore")
+        .limit_floods(MOST_ALIKE, FLOOD_PERIOD)
+        .start()?;
+    Ok(pool)
+}
+
+/// Records go to the file, if there is one; the terminal gets all without one, else warnings and what is worse.
+fn start_logger(config: &Config, pool: Option<&Pool>) -> Result<Logger, Box<dyn Error>> {
+    let layout = match config.log_format {
+        LogFormat::Text => Layout::Text,
+        LogFormat::Json => Layout::Json,
+    };
+    let mut builder = Logger::builder("cloudstore")
+        .filter(config.log_level.clone())
+        .layout(layout)
+        // A full log disk must not stop the server.
+        .overflow(Overflow::Grow { limit: MOST_UNWRITTEN });
+    let mut console = Level::Trace;
+    if let Some(path) = &config.log_file {
+        let rolling = RollingOptions {
+            max_bytes: config.log_max_bytes,
+            keep: Some(config.log_keep),
+            ..RollingOptions::default()
+        };
+        builder = builder.sink_with(Rolling::open(path, rolling)?, Level::Trace, Durability::Flush);
+        console = Level::Warn;
+    }
+    builder = builder.sink_with(Console::stderr(), console, Durability::Flush);
+    if let Some(pool) = pool {
+        builder = builder.sink(pool.sink());
+    }
+    Ok(builder.install()?)
+}
+
+/// Each connection takes a descriptor, so as many as the system gives.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused only where something forbids it: then the limit stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

@@ -1,0 +1,183 @@
+//! Removing, moving and copying objects and folders, and changing the class of an object.
+
+use std::rc::Rc;
+
+use reactor::http::Request;
+use serde::Serialize;
+
+use super::conditions::Conditions;
+use super::json;
+use super::problem::Problem;
+use super::service::Service;
+use super::target::{self, Target};
+use super::upload;
+use crate::storage::{Changed, Class, Folder, Name, Precondition, StoreError};
+
+/// Answers DELETE.
+pub(crate) fn delete(service: &Rc<Service>, request: Request, target: Target) {
+    match target {
+        Target::Object(name) => delete_object(service, request, name),
+        Target::Folder(folder) => delete_folder(service, request, folder),
+    }
+}
+
+fn delete_object(service: &Rc<Service>, request: Request, name: Name) {
+    let precondition = match upload::precondition(service, &Conditions::of(request.headers()), &name) {
+        Ok(precondition) => precondition,
+        Err(problem) => return service.refuse(request, problem),
+    };
+    let store = service.store().clone();
+    let (service, asked) = (Rc::clone(service), name.clone());
+    store.delete(&name, precondition, move |result| match result {
+        Ok(_) => request.reply(204).send(),
+        Err(error) => service.refuse_missing(request, &asked, error),
+    });
+}
+
+#[derive(Serialize)]
+struct Count<'a> {
+    folder: &'a str,
+    /// Objects that were removed, moved or copied.
+    objects: u64,
+}
+
+fn delete_folder(service: &Rc<Service>, request: Request, folder: Folder) {
+    if !target::has_parameter(&request, "recursive") {
+        let message = "this is a folder: add ?recursive to remove all that is in it";
+        return service.refuse(request, Problem::new(409, "is_folder", message).about(folder.prefix()));
+    }
+    let store = service.store().clone();
+    let (service, asked) = (Rc::clone(service), folder.clone());
+    store.delete_folder(&folder, move |result| match result {
+        Ok(0) => service.refuse(request, missing(&asked)),
+        Ok(objects) => json::body(request.reply(200), &Count { folder: asked.prefix(), objects }).send(),
+        Err(error) => service.refuse(request, error.into()),
+    });
+}
+
+pub(crate) fn missing(folder: &Folder) -> Problem {
+    let message = format!("there is no folder {}", folder.prefix());
+    Problem::new(404, "not_found", message).about(folder.prefix())
+}
+
+/// What a POST asks to be done with what its path names.
+enum Wish {
+    Move(String),
+    Copy(String),
+    Class(Class),
+}
+
+/// Answers POST with `?move=`, `?copy=` or `?class=`.
+pub(crate) fn post(service: &Rc<Service>, request: Request, target: Target) {
+    match wish(&request) {
+        Ok(wish) => grant(service, request, target, wish),
+        Err(problem) => service.refuse(request, problem),
+    }
+}
+
+fn wish(request: &Request) -> Result<Wish, Problem> {
+    let class = target::word(request, "class", &[("low", Class::Low), ("deep", Class::Deep)])?;
+    let to = |parameter| target::parameter(request, parameter);
+    match (to("move")?, to("copy")?, class) {
+        (Some(to), None, None) => Ok(Wish::Move(to)),
+        (None, Some(to), None) => Ok(Wish::Copy(to)),
+        (None, None, Some(class)) => Ok(Wish::Class(class)),
+        _ => {
+            let message =
+                "say what is to be done: one of ?move=NAME, ?copy=NAME and ?class=low or deep; PUT stores";
+            Err(Problem::new(400, "parameter_invalid", message))
+        }
+    }
+}
+
+fn grant(service: &Rc<Service>, request: Request, target: Target, wish: Wish) {
+    let granted = match (target, wish) {
+        (Target::Object(from), Wish::Class(class)) => return change_class(service, request, from, class),
+        (Target::Object(from), Wish::Move(to)) => move_object(service, request, from, &to, Way::Move),
+        (Target::Object(from), Wish::Copy(to)) => move_object(service, request, from, &to, Way::Copy),
+        (Target::Folder(from), Wish::Move(to)) => move_folder(service, request, from, &to, Way::Move),
+        (Target::Folder(from), Wish::Copy(to)) => move_folder(service, request, from, &to, Way::Copy),
+        (Target::Folder(folder), Wish::Class(_)) => {
+            let message = "a folder has no class: change that of its objects";
+            Err((request, Problem::new(400, "is_folder", message).about(folder.prefix())))
+        }
+    };
+    if let Err((request, problem)) = granted {
+        service.refuse(request, problem);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Move,
+    Copy,
+}
+
+type Granted = Result<(), (Request, Problem)>;
+
+fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, way: Way) -> Granted {
+    let to = match target::name(to.as_bytes()) {
+        Ok(to) => to,
+        Err(problem) => return Err((request, problem)),
+    };
+    // `If-Match` speaks of what is moved, `If-None-Match: *` of the place that it goes to.
+    let conditions = Conditions::of(request.headers());
+    let (conditions, to_is) = match conditions.is_create_only() {
+        true => (conditions.without_none_match(), Precondition::Absent),
+        false => (conditions, Precondition::None),
+    };
+    let from_is = match upload::precondition(service, &conditions, &from) {
+        Ok(from_is) => from_is,
+        Err(problem) => return Err((request, problem)),
+    };
+    let store = service.store().clone();
+    let (service, asked, placed) = (Rc::clone(service), from.clone(), to.clone());
+    let done = move |result: Result<Changed, StoreError>| match result {
+        Ok(changed) => upload::stored(request, &placed, &changed),
+        Err(error @ StoreError::NotFound { .. }) => service.refuse_missing(request, &asked, error),
+        Err(error) => service.refuse(request, error.into()),
+    };
+    match way {
+        Way::Move => store.rename(&from, &to, from_is, to_is, done),
+        Way::Copy => store.copy(&from, &to, from_is, to_is, done),
+    }
+    Ok(())
+}
+
+fn move_folder(service: &Rc<Service>, request: Request, from: Folder, to: &str, way: Way) -> Granted {
+    let to = match Folder::parse(to) {
+        Ok(to) => to,
+        Err(error) => return Err((request, Problem::from(error).about(to))),
+    };
+    // Two folders become one only for those who say so.
+    let to_is = match target::has_parameter(&request, "replace") {
+        true => Precondition::None,
+        false => Precondition::Absent,
+    };
+    let store = service.store().clone();
+    let (service, asked, placed) = (Rc::clone(service), from.clone(), to.clone());
+    let done = move |result: Result<u64, StoreError>| match result {
+        Ok(0) => service.refuse(request, missing(&asked)),
+        Ok(objects) => json::body(request.reply(200), &Count { folder: placed.prefix(), objects }).send(),
+        Err(error) => service.refuse(request, error.into()),
+    };
+    match way {
+        Way::Move => store.rename_folder(&from, &to, to_is, done),
+        Way::Copy => store.copy_folder(&from, &to, to_is, done),
+    }
+    Ok(())
+}
+
+fn change_class(service: &Rc<Service>, request: Request, name: Name, class: Class) {
+    let precondition = match upload::precondition(service, &Conditions::of(request.headers()), &name) {
+        Ok(precondition) => precondition,
+        Err(problem) => return service.refuse(request, problem),
+    };
+    let store = service.store().clone();
+    let (service, asked) = (Rc::clone(service), name.clone());
+    store.change_class(&name, class, precondition, move |result| match result {
+        Ok(changed) => upload::stored(request, &asked, &Changed { before: changed.now, ..changed }),
+        Err(error @ StoreError::NotFound { .. }) => service.refuse_missing(request, &asked, error),
+        Err(error) => service.refuse(request, error.into()),
+    });
+}

@@ -1,0 +1,110 @@
+//! Refusals and failures, as clients are told them.
+
+use reactor::http::{BodyError, Reply, Request};
+use serde::Serialize;
+
+use super::json;
+use crate::storage::{NameError, StoreError};
+
+/// Why a request is not done. It is sent as JSON: `{"error":"name_invalid","message":"…","name":"…"}`.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: u16,
+    /// What a program tells cases apart by.
+    code: &'static str,
+    message: String,
+    /// The object or folder that it is about.
+    name: Option<String>,
+    headers: Vec<(&'static str, String)>,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    error: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Problem {
+        Problem { status, code, message: message.into(), name: None, headers: Vec::new() }
+    }
+
+    pub(crate) fn about(mut self, name: impl Into<String>) -> Problem {
+        self.name = Some(name.into());
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Problem {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn method_not_allowed(method: &str, allowed: &str) -> Problem {
+        let message = format!("{} is not possible here: use {allowed}", method.escape_debug());
+        Problem::new(405, "method_not_allowed", message).header("Allow", allowed)
+    }
+
+    pub(crate) fn send(self, request: Request) {
+        self.reply(request).send();
+    }
+
+    fn reply(self, request: Request) -> Reply {
+        let shown = Shown { error: self.code, message: &self.message, name: self.name.as_deref() };
+        let mut reply = request.reply(self.status).header("Cache-Control", "no-store");
+        for (name, value) in &self.headers {
+            reply = reply.header(name, value);
+        }
+        json::body(reply, &shown)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Problem {
+        let (status, code) = match &error {
+            StoreError::NotFound { .. } => (404, "not_found"),
+            StoreError::Precondition { .. } => (412, "precondition_failed"),
+            StoreError::IsFolder { .. } => (409, "is_folder"),
+            StoreError::BelowObject { .. } => (409, "below_object"),
+            StoreError::Occupied { .. } => (409, "occupied"),
+            StoreError::Mismatch { .. } => (400, "digest_mismatch"),
+            StoreError::Range { .. } => (416, "range_not_satisfiable"),
+            StoreError::Damaged { .. } | StoreError::Packed { .. } => (500, "damaged"),
+            error if error.is_disk_full() => (507, "disk_full"),
+            _ => (500, "storage_failed"),
+        };
+        let name = match &error {
+            StoreError::NotFound { name }
+            | StoreError::Precondition { name, .. }
+            | StoreError::IsFolder { name }
+            | StoreError::BelowObject { name, .. }
+            | StoreError::Occupied { name }
+            | StoreError::Mismatch { name, .. }
+            | StoreError::Range { name, .. }
+            | StoreError::Damaged { name, .. }
+            | StoreError::Packed { name, .. } => Some(name.as_str().to_owned()),
+            _ => None,
+        };
+        Problem { status, code, message: error.to_string(), name, headers: Vec::new() }
+    }
+}
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Problem {
+        Problem::new(400, "name_invalid", error.to_string())
+    }
+}
+
+/// How the end of an upload that was not whole is called in the log.
+pub(crate) fn upload_ended(error: BodyError) -> String {
+    format!("an upload ended before it was whole, and nothing of it was kept: {error}")
+}

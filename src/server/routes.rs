@@ -1,0 +1,88 @@
+//! Which path is answered by what.
+
+use std::rc::Rc;
+
+use reactor::http::{Http, Request};
+
+use super::problem::Problem;
+use super::service::Service;
+use super::target::Target;
+use super::{change, download, listing, metrics, original, upload};
+
+/// Has the server's requests go to the handlers.
+pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
+    let on = |pattern: &str, handler: fn(&Rc<Service>, Request)| {
+        let service = Rc::clone(service);
+        http.route(pattern, move |request| handler(&service, request));
+    };
+    on("/files/*", files);
+    on("/files", |_, request| request.reply(308).header("Location", "/files/").send());
+    on(&format!("{}*", service.site().download_prefix()), |service, request| {
+        let prefix = service.site().download_prefix().len();
+        gated(service, request, "GET, HEAD", |service, request| {
+            let target = request.path().get(prefix..).map_or_else(|| Target::parse(""), Target::parse);
+            match target.and_then(Target::object) {
+                Ok(name) => download::get(service, request, &name),
+                Err(problem) => service.refuse(request, problem),
+            }
+        });
+    });
+    on("/upload", |service, request| gated(service, request, "POST, PUT", original::upload));
+    on("/list", |service, request| gated(service, request, "GET, HEAD", original::list));
+    on("/remove", |service, request| gated(service, request, "POST, DELETE, GET", original::remove));
+    on("/reload", |service, request| gated(service, request, "POST, GET", original::reload));
+    on("/healthz", |service, request| {
+        gated(service, request, "GET, HEAD", |_, request| metrics::health(request))
+    });
+    on("/readyz", |service, request| gated(service, request, "GET, HEAD", metrics::readiness));
+    on("/metrics", |service, request| gated(service, request, "GET, HEAD", metrics::get));
+    let service = Rc::clone(service);
+    http.fallback(move |request| {
+        let message = format!("nothing is at {}: objects are below /files/", request.path().escape_debug());
+        service.refuse(request, Problem::new(404, "no_such_path", message));
+    });
+}
+
+/// Lets through what has one of the methods.
+fn gated(
+    service: &Rc<Service>,
+    request: Request,
+    allowed: &'static str,
+    handler: impl FnOnce(&Rc<Service>, Request),
+) {
+    match request.method() {
+        method if allowed.split(", ").any(|have| have == method) => handler(service, request),
+        "OPTIONS" => request.reply(204).header("Allow", allowed).send(),
+        method => {
+            let problem = Problem::method_not_allowed(method, allowed);
+            service.refuse(request, problem);
+        }
+    }
+}
+
+const OF_OBJECTS: &str = "GET, HEAD, PUT, DELETE, POST, OPTIONS";
+const OF_FOLDERS: &str = "GET, HEAD, DELETE, POST, OPTIONS";
+
+fn files(service: &Rc<Service>, request: Request) {
+    let target = match Target::parse(request.path().strip_prefix("/files/").unwrap_or_default()) {
+        Ok(target) => target,
+        Err(problem) => return service.refuse(request, problem),
+    };
+    match (request.method(), target) {
+        ("GET" | "HEAD", Target::Object(name)) => download::get(service, request, &name),
+        ("GET" | "HEAD", Target::Folder(folder)) => listing::get(service, request, folder),
+        ("PUT", target) => match target.object() {
+            Ok(name) => upload::put(service, request, name),
+            Err(problem) => service.refuse(request, problem),
+        },
+        ("DELETE", target) => change::delete(service, request, target),
+        ("POST", target) => change::post(service, request, target),
+        ("OPTIONS", Target::Object(_)) => request.reply(204).header("Allow", OF_OBJECTS).send(),
+        ("OPTIONS", Target::Folder(_)) => request.reply(204).header("Allow", OF_FOLDERS).send(),
+        (method, target) => {
+            let allowed = if matches!(target, Target::Object(_)) { OF_OBJECTS } else { OF_FOLDERS };
+            let problem = Problem::method_not_allowed(method, allowed);
+            service.refuse(request, problem);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What the handlers of one loop work with.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use logger::kv::Value;
+use logger::{debug, error, warn};
+use reactor::http::Request;
+
+use super::meter::Meter;
+use super::problem::Problem;
+use super::site::Site;
+use crate::storage::{Name, Space, Store, StoreError};
+
+/// The store as one loop sees it, and what its handlers share.
+pub(crate) struct Service {
+    store: Store,
+    site: Arc<Site>,
+    meter: Arc<Meter>,
+    /// The room on the disk, and when it was looked at.
+    space: Cell<Option<(Instant, Space)>>,
+}
+
+/// How old the known room on the disk may be.
+const SPACE_PRECISION: Duration = Duration::from_secs(1);
+
+impl Service {
+    pub(crate) fn new(store: Store, site: Arc<Site>, meter: Arc<Meter>) -> Service {
+        Service { store, site, meter, space: Cell::new(None) }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// Counts an upload as long as what it gives lives.
+    pub(crate) fn begin_upload(&self) -> Uploading {
+        self.meter.uploads.fetch_add(1, Ordering::Relaxed);
+        Uploading { meter: Arc::clone(&self.meter) }
+    }
+
+    /// Refuses to fill the disk: what is free must not go below the floor.
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), Problem> {
+        let floor = self.site.min_free_disk();
+        let now = self.store.base().now();
+        let known = self
+            .space
+            .get()
+            .filter(|(at, _)| bytes < SMALL && now.saturating_duration_since(*at) < SPACE_PRECISION);
+        let space = match known {
+            Some((_, space)) => space,
+            None => {
+                let space = self.store.space()?;
+                self.space.set(Some((now, space)));
+                space
+            }
+        };
+        if space.free.saturating_sub(bytes) >= floor {
+            return Ok(());
+        }
+        let message = format!(
+            "the disk has {} bytes free, and {floor} of them are kept free: remove something, then send it again",
+            space.free
+        );
+        Err(Problem::new(507, "disk_full", message))
+    }
+
+    /// Answers a request that is not done, and notes why as loud as it deserves.
+    pub(crate) fn refuse(&self, request: Request, problem: Problem) {
+        let (method, target, peer) =
+            (request.method(), request.target(), Value::from_display(request.peer()));
+        let (status, why) = (problem.status(), problem.message());
+        match status {
+            500.. => {
+                error!(target: "server", status = status, method = method, target = target, peer = peer; "{}", why)
+            }
+            // What clients ask for to find out.
+            404 | 412 | 416 => {
+                debug!(target: "server", status = status, method = method, target = target, peer = peer; "{}", why)
+            }
+            _ => {
+                warn!(target: "server", status = status, method = method, target = target, peer = peer; "{}", why)
+            }
+        }
+        problem.send(request);
+    }
+
+    /// The same for an object that was asked for: one that is not there is an error of somebody, and is told as such.
+    pub(crate) fn refuse_missing(&self, request: Request, name: &Name, error: StoreError) {
+        let problem = Problem::from(error);
+        if problem.status() != 404 {
+            return self.refuse(request, problem);
+        }
+        error!(target: "storage", name = name.as_str(), peer = Value::from_display(request.peer()); "a missing object was asked for");
+        problem.send(request);
+    }
+
+    /// Notes a failure behind the head of an answer, which cannot be told to the client any more.
+    pub(crate) fn report(&self, name: &Name, error: &StoreError) {
+        error!(target: "storage", name = name.as_str(); "a download was cut short: {error}");
+    }
+}
+
+/// Smaller uploads go by what was known of the disk a moment ago.
+const SMALL: u64 = 16 * 1024 * 1024;
+
+/// An upload that is counted.
+pub(crate) struct Uploading {
+    meter: Arc<Meter>,
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.meter.uploads.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,102 @@
+//! What all loops of a server share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use logger::forward::{Counters, Pool};
+
+use super::meter::Meter;
+
+/// Shared by all loops; what may change while the server runs is atomic.
+#[derive(Debug)]
+pub(crate) struct Site {
+    download_prefix: String,
+    min_free_disk: AtomicU64,
+    has_access_log: AtomicBool,
+    is_draining: AtomicBool,
+    started: Instant,
+    meters: Vec<Arc<Meter>>,
+    forwarding: Option<Forwarding>,
+}
+
+/// The forwarders, as far as requests reach them.
+#[derive(Clone, Debug)]
+pub(crate) struct Forwarding(pub(crate) Arc<Pool>);
+
+impl Forwarding {
+    pub(crate) fn reconnect(&self) {
+        self.0.reconnect_now();
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.0.counters()
+    }
+
+    pub(crate) fn connected(&self) -> usize {
+        self.counters().connected
+    }
+}
+
+impl Site {
+    pub(crate) fn new(
+        download_prefix: String,
+        loops: usize,
+        forwarding: Option<Forwarding>,
+        min_free_disk: u64,
+        has_access_log: bool,
+    ) -> Site {
+        Site {
+            download_prefix,
+            min_free_disk: AtomicU64::new(min_free_disk),
+            has_access_log: AtomicBool::new(has_access_log),
+            is_draining: AtomicBool::new(false),
+            started: Instant::now(),
+            meters: (0..loops).map(|_| Arc::default()).collect(),
+            forwarding,
+        }
+    }
+
+    /// Begins and ends with a slash.
+    pub(crate) fn download_prefix(&self) -> &str {
+        &self.download_prefix
+    }
+
+    pub(crate) fn min_free_disk(&self) -> u64 {
+        self.min_free_disk.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_access_log(&self) -> bool {
+        self.has_access_log.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what may change.
+    pub(crate) fn change(&self, min_free_disk: u64, has_access_log: bool) {
+        self.min_free_disk.store(min_free_disk, Ordering::Relaxed);
+        self.has_access_log.store(has_access_log, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_draining(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn meter(&self, number: usize) -> Arc<Meter> {
+        self.meters.get(number).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn meters(&self) -> impl Iterator<Item = &Meter> {
+        self.meters.iter().map(|meter| &**meter)
+    }
+
+    pub(crate) fn forwarding(&self) -> Option<&Forwarding> {
+        self.forwarding.as_ref()
+    }
+}
