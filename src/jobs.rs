@@ -171,6 +171,10 @@ impl Queue {
                 _ => state.urgent.pop_front().or_else(|| state.waiting.pop_front()),
             };
             if let Some(job) = job {
+                // Somebody else has to wait for the next one that is due.
+                if !state.later.is_empty() {
+                    self.bell.notify_one();
+                }
                 drop(state);
                 let _ = catch_unwind(AssertUnwindSafe(job));
                 state = self.lock();
@@ -423,6 +427,39 @@ mod tests {
         desk.run(&submitter, || (), move |result| mine.set(result == Err(Lost)));
         base.dispatch().unwrap();
         assert_eq!((done.get(), lost.get()), (50, true));
+    }
+
+    #[test]
+    fn a_later_job_runs_when_it_is_due_or_when_the_pool_ends() {
+        let base = EventBase::new().unwrap();
+        let jobs = Jobs::new(2).unwrap();
+        let (sender, order) = channel();
+        let (first, second, third) = (sender.clone(), sender.clone(), sender);
+        jobs.submitter().submit_later(Duration::from_secs(3600), move || third.send(3).unwrap());
+        jobs.submitter().submit_later(Duration::from_millis(20), move || second.send(2).unwrap());
+        jobs.submitter().submit(move || first.send(1).unwrap());
+        assert_eq!((order.recv(), order.recv()), (Ok(1), Ok(2)));
+        // One that waits keeps nobody from ending.
+        base.dispatch().unwrap();
+        drop(jobs);
+        assert_eq!(order.recv(), Ok(3));
+    }
+
+    #[test]
+    fn a_local_result_arrives_from_the_loop_without_the_pool() {
+        let base = EventBase::new().unwrap();
+        let desk = Desk::new(&base).unwrap();
+        let seen: Rc<RefCell<Vec<u32>>> = Rc::default();
+        let (mine, again, next) = (Rc::clone(&seen), desk.clone(), Rc::clone(&seen));
+        desk.soon(move || {
+            mine.borrow_mut().push(1);
+            again.soon(move || next.borrow_mut().push(3));
+        });
+        let mine = Rc::clone(&seen);
+        desk.soon(move || mine.borrow_mut().push(2));
+        assert!(seen.borrow().is_empty());
+        base.dispatch().unwrap();
+        assert_eq!(*seen.borrow(), [1, 2, 3]);
     }
 
     #[test]

@@ -17,6 +17,8 @@
 //!   know it.
 //! - **Each change happens or does not.** Until it is complete its file keeps a link in `stage/`; what is found there
 //!   after a crash is finished or undone.
+//! - **Reads are ready.** Each loop keeps what it read lately, small objects as bytes and others open, and uses it until
+//!   the object changes.
 //! - **Versions** grow with every write, also across restarts.
 //! - **A reader keeps its version** when the object is replaced, moved or removed.
 //!
@@ -163,7 +165,13 @@ impl Store {
         options: PutOptions,
         on_room: impl FnMut() + 'static,
     ) -> Result<Upload, StoreError> {
-        Upload::begin(&self.shared, &self.desk, name, class, options, on_room)
+        let staged = match Staged::create(self.engine()) {
+            Err(error) if error.lacks_descriptors() && self.cache.close_all() => {
+                Staged::create(self.engine())
+            }
+            staged => staged,
+        };
+        Upload::begin(staged?, &self.shared, &self.desk, name, class, options, on_room)
     }
 
     /// Whether an object of this name could be put now: worth to be asked before a large one is sent.

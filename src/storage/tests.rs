@@ -375,18 +375,52 @@ fn a_death_during_recovery_is_recovered_from() {
 /// The index goes with the failure, and comes back with the disk.
 #[test]
 fn a_disk_that_was_full_is_used_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let (disk, options) = (FaultyDisk::new(true), options(folder.path()));
-    let rig = open(Arc::clone(&disk) as _, &options).unwrap();
-    rig.put("a", Class::Low, b"1").unwrap();
-    disk.arm(Fault::Death(3));
-    for _ in 0..3 {
-        assert!(rig.put("a", Class::Low, b"2").is_err());
+    for durability in [Durability::Sync, Durability::Relaxed] {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::new(true);
+        let options = Options { durability, ..options(folder.path()) };
+        let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+        rig.put("a", Class::Low, b"1").unwrap();
+        disk.arm(Fault::Death(3));
+        for _ in 0..3 {
+            assert!(rig.put("a", Class::Low, b"2").is_err());
+        }
+        disk.arm(Fault::None);
+        rig.put("b", Class::Deep, b"3").unwrap();
+        let contents = rig.check(folder.path());
+        assert_eq!(contents.len(), 2);
     }
+}
+
+/// What was answered while the index could not be written is in it when it can.
+#[test]
+fn late_rows_outlive_an_index_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new(true);
+    let options = Options { durability: Durability::Relaxed, ..options(folder.path()) };
+    let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+    rig.put("gone", Class::Low, b"0").unwrap();
+    rig.settle().unwrap();
+    for n in 0..20 {
+        rig.put(&format!("{n}"), Class::Low, b"1").unwrap();
+    }
+    rig.delete("gone").unwrap();
+    // They may have been written just before the disk fails.
+    loop {
+        disk.arm(Fault::None);
+        rig.put("last", Class::Low, b"1").unwrap();
+        disk.arm(Fault::Death(0));
+        if rig.settle().is_err() {
+            break;
+        }
+    }
+    assert!(rig.settle().is_err());
     disk.arm(Fault::None);
-    rig.put("b", Class::Deep, b"3").unwrap();
-    let contents = rig.check(folder.path());
-    assert_eq!(contents.len(), 2);
+    rig.settle().unwrap();
+    assert_eq!(rig.check(folder.path()).len(), 21);
+    drop(rig);
+    let rig = open(disk, &options).unwrap();
+    assert_eq!(rig.check(folder.path()).len(), 21);
 }
 
 /// Many writes at once share their flushes.

@@ -116,6 +116,7 @@ const SLICES: usize = 128;
 
 impl Upload {
     pub(super) fn begin(
+        staged: Staged,
         shared: &Arc<Shared>,
         desk: &Desk,
         name: &Name,
@@ -123,8 +124,6 @@ impl Upload {
         options: PutOptions,
         on_room: impl FnMut() + 'static,
     ) -> Result<Upload, StoreError> {
-        let engine = &shared.engine;
-        let staged = Staged::create(engine)?;
         let body = match class {
             Class::Low => Body::Low { staged, size: 0, crc32c: 0 },
             Class::Deep => {
