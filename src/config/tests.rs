@@ -539,3 +539,17 @@ fn changes_say_what_needs_a_restart() {
     let moved = Start::new().option("--data=/srv").good();
     assert_eq!(before.changes(&moved), [("data", Effect::Restart), ("spool", Effect::Restart)]);
 }
+
+#[test]
+fn the_documentation_has_every_setting_and_when_it_changes() {
+    let text = include_str!("../../docs/configuration.md");
+    let rows: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("| `")).collect();
+    let documented = |(key, effect): &(&str, Effect)| {
+        let star = if *effect == Effect::Reload { " *" } else { "" };
+        let start = format!("{key}`{star} | ");
+        assert!(rows.iter().any(|row| row.starts_with(&start)), "{key}");
+    };
+    KEYS.iter().for_each(documented);
+    let example = text.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(Start::new().file(example).good().limits.max_body_bytes, 20 << 30);
+}

@@ -43,6 +43,7 @@ mod reply;
 mod request;
 mod route;
 mod server;
+mod socket;
 mod status;
 mod stream;
 mod turned_away;

@@ -227,6 +227,8 @@ pub(super) struct Frame {
     pub(super) status: Status,
     pub(super) length: Option<Length>,
     pub(super) closes: bool,
+    /// The client is told that the connection stays: an old one takes the opposite for granted.
+    pub(super) stays: bool,
     pub(super) date: Option<[u8; DATE_LEN]>,
 }
 
@@ -249,6 +251,8 @@ impl Frame {
         }
         if self.closes {
             out.extend_from_slice(b"Connection: close\r\n");
+        } else if self.stays {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
         out.extend_from_slice(lines);
         out.extend_from_slice(b"\r\n");
@@ -283,7 +287,8 @@ mod tests {
             (204, None, false, None, "", "HTTP/1.1 204 No Content\r\n\r\n"),
         ] {
             let mut out = Vec::new();
-            Frame { status: Status::from(status), length, closes, date }.encode(lines.as_bytes(), &mut out);
+            Frame { status: Status::from(status), length, closes, stays: false, date }
+                .encode(lines.as_bytes(), &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

@@ -128,6 +128,7 @@ impl Conn {
         });
         bev.set_max_single_write(MAX_WRITE);
         bev.set_write_mark(LOW_UNSENT);
+        bev.report_hangup();
         conn.end_body();
         let own = conn.clone();
         bev.on_read(move |_| own.advance());
@@ -199,6 +200,8 @@ impl Conn {
     fn happened(&self, what: BevEvent) {
         if what.contains(BevEvent::ERROR) || what.contains(BevEvent::TIMEOUT | BevEvent::WRITING) {
             self.abort();
+        } else if what.contains(BevEvent::EOF) && self.is_read_paused() {
+            self.left_in_pause();
         } else if what.contains(BevEvent::EOF) {
             self.is_half_closed.set(true);
             self.advance();
