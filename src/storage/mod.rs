@@ -50,6 +50,9 @@ mod engine;
 mod error;
 mod export;
 mod folder;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod import;
 mod index;
 mod late;
@@ -123,7 +126,8 @@ pub struct SharedStore {
 struct Shared {
     _jobs: Jobs,
     engine: Arc<Engine>,
-    threads: usize,
+    /// Blocks of one object that are packed at a time.
+    lanes: usize,
 }
 
 impl Store {
@@ -144,7 +148,9 @@ impl Store {
         let threads = options.threads.max(1);
         let jobs = Jobs::new(threads).map_err(StoreError::disk("start the threads of", "the store"))?;
         let engine = Arc::new(open(jobs.submitter())?);
-        SharedStore { shared: Arc::new(Shared { _jobs: jobs, engine, threads }) }.attach(base)
+        // More would only hold more blocks in memory.
+        let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(threads);
+        SharedStore { shared: Arc::new(Shared { _jobs: jobs, engine, lanes }) }.attach(base)
     }
 
     /// What another loop's thread [attaches](SharedStore::attach).
@@ -269,7 +275,7 @@ impl Store {
         precondition: Precondition,
         done: impl FnOnce(Result<Changed, StoreError>) + 'static,
     ) {
-        let (engine, lanes) = (&self.shared.engine, self.shared.threads);
+        let (engine, lanes) = (&self.shared.engine, self.shared.lanes);
         rewrite::change_class(engine, lanes, name.clone(), class, precondition, self.change_when_made(done));
     }
 

@@ -158,7 +158,7 @@ pub(super) fn change_class(
             file,
             seek,
             blocks,
-            window: 2 * lanes as u64,
+            window: lanes as u64 + 1,
             target,
             progress,
         };

@@ -118,7 +118,7 @@ impl Upload {
                 block: Vec::new(),
                 next: 0,
                 working: 0,
-                most: shared.threads + 1,
+                most: shared.lanes + 1,
                 is_full: false,
                 on_room: Some(Box::new(on_room)),
                 done: None,
