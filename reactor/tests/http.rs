@@ -285,6 +285,34 @@ fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[test]
+fn headers_can_be_added_before_the_answer_is_known() {
+    let w = world();
+    w.http.route("/plain", |mut req| {
+        req.add_reply_header("A", "1");
+        req.add_reply_header("Content-Length", "99");
+        req.add_reply_header("Date", "long ago");
+        req.reply(200).header("Date", "now").header("B", "2").body("x").send();
+    });
+    w.http.route("/late", |mut req| {
+        req.add_reply_header("A", "1");
+        req.collect_body(9, |req, _| req.reply(200).header("Date", "now").header("B", "2").body("x").send());
+    });
+    w.http.route("/broken", |mut req| {
+        req.add_reply_header("A", "1\r\nB: 2");
+        req.collect_body(9, |req, _| req.reply(200).body("x").send());
+    });
+    let client = w.client();
+    let expected = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nA: 1\r\nDate: now\r\nB: 2\r\n\r\n";
+    for _ in 0..2 {
+        assert_eq!(client.ask(&w, "GET /plain HTTP/1.1\r\nHost: h\r\n\r\n").head, expected);
+        let late = client.ask(&w, "PUT /late HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
+        assert_eq!(late.head, expected);
+        let broken = client.ask(&w, "PUT /broken HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
+        assert_eq!((broken.status, broken.text(), broken.header("b")), (500, "", None));
+    }
+}
+
+#[test]
 fn headers_that_cannot_be_sent_are_not() {
     let w = world();
     w.http.route("/split", |req| req.reply(200).header("A", "b\r\nSet-Cookie: x").body("secret").send());

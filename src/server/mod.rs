@@ -7,23 +7,29 @@
 //! |---|---|
 //! | `routes`, `target` | which path means what |
 //! | `upload`, `download`, `stream`, `listing`, `change` | the calls of `/files/` |
+//! | `index` | the index of the store, for its keeper |
 //! | `original` | the calls of the program that this one follows |
-//! | [`range`], [`conditions`], `digest`, `media`, `accept` | what headers ask for; pure |
+//! | `admission`, `origin` | who may ask; the latter is pure |
+//! | [`range`], [`conditions`], [`digest`], [`media`], [`accept`], `field` | what headers say; pure |
 //! | `entity`, `json`, `problem` | what is answered |
 //! | `access`, `meter`, `metrics` | what is told of it |
 
 pub mod accept;
 mod access;
+mod admission;
 mod change;
 pub mod conditions;
 pub mod digest;
 mod download;
 mod entity;
+mod field;
+mod index;
 mod json;
 mod listing;
 pub mod media;
 mod meter;
 mod metrics;
+mod origin;
 mod original;
 mod problem;
 pub mod range;
@@ -52,8 +58,9 @@ use reactor::http::{Http, Limits};
 use reactor::{Address, Event, EventBase, EventFlags, EventTicket, ListenOptions, Notifier};
 
 use crate::storage::{self, SharedStore, Store, StoreError};
+use origin::Policy;
 use service::Service;
-use site::{Forwarding, Site};
+use site::Site;
 
 /// How a server runs.
 #[derive(Clone, Debug)]
@@ -73,6 +80,12 @@ pub struct Options {
     pub min_free_disk: u64,
     /// Whether each request becomes a record of the target `access`; true.
     pub access_log: bool,
+    /// Origins whose pages may read answers and change objects, in lower case and without a default port, or `*` for
+    /// all; none. Pages of the server itself may always, others may change nothing.
+    pub cors: Vec<String>,
+    /// Names that requests may be for besides IP addresses and `localhost`, in lower case and without a port; others are
+    /// refused. None, the default, for any. It keeps pages out whose name was made to point at the server.
+    pub hosts: Option<Vec<String>>,
     /// Forwards records, and is asked to connect again by `/reload`.
     pub pool: Option<Arc<Pool>>,
     /// How long requests that are under way may take when the server ends; 30 s.
@@ -90,6 +103,8 @@ impl Options {
             download_prefix: "/download/".to_owned(),
             min_free_disk: 64 * 1024 * 1024,
             access_log: true,
+            cors: Vec::new(),
+            hosts: None,
             pool: None,
             grace: Duration::from_secs(30),
         }
@@ -185,7 +200,7 @@ pub struct Drainer {
 enum Order {
     Drain,
     Stop,
-    Limits(Limits),
+    Change(Limits, Policy),
 }
 
 /// Reaches a loop from another thread.
@@ -211,6 +226,7 @@ struct Seat {
     listen: Address,
     options: ListenOptions,
     limits: Limits,
+    policy: Policy,
     grace: Duration,
     site: Arc<Site>,
 }
@@ -225,11 +241,10 @@ impl Server {
             Address::Inet(_) => options.loops.max(1),
             _ => 1,
         };
+        let policy = Policy::new(&options.cors, options.hosts.as_deref());
+        let site = Arc::new(Site::new(&options, loops));
         let store = Store::open(base, options.storage)?;
-        let forwarding = options.pool.map(Forwarding);
-        let site =
-            Site::new(options.download_prefix, loops, forwarding, options.min_free_disk, options.access_log);
-        let site = Arc::new(site);
+        let limits = of_http(&options.limits);
         if loops > 1 {
             refuse_taken(&options.listen)?;
         }
@@ -238,7 +253,8 @@ impl Server {
             number: 0,
             listen: options.listen,
             options: listen,
-            limits: options.limits.clone(),
+            limits: limits.clone(),
+            policy: policy.clone(),
             grace: options.grace,
             site: Arc::clone(&site),
         };
@@ -269,7 +285,8 @@ impl Server {
                 number,
                 listen: address.clone(),
                 options: ListenOptions { reuse_port: true, ..ListenOptions::default() },
-                limits: options.limits.clone(),
+                limits: limits.clone(),
+                policy: policy.clone(),
                 grace: options.grace,
                 site: Arc::clone(&server.site),
             };
@@ -325,12 +342,13 @@ impl Server {
         drop(old);
     }
 
-    /// Takes over what may change while it runs: from the next connection or request on.
-    pub fn change(&self, limits: &Limits, min_free_disk: u64, access_log: bool) {
-        self.site.change(min_free_disk, access_log);
-        for remote in &self.drainer.loops {
-            remote.send(Order::Limits(limits.clone()));
-        }
+    /// Takes over what may change while it runs, from the next connection or request on: [`Options::limits`],
+    /// [`min_free_disk`](Options::min_free_disk), [`access_log`](Options::access_log), [`cors`](Options::cors) and
+    /// [`hosts`](Options::hosts). The rest of the options is not looked at.
+    pub fn change(&self, options: &Options) {
+        self.site.change(&options.limits, options.min_free_disk, options.access_log);
+        let policy = Policy::new(&options.cors, options.hosts.as_deref());
+        self.drainer.send(&Order::Change(of_http(&options.limits), policy));
     }
 
     /// Waits until the loops on threads of their own have ended, after [`Drainer::drain`].
@@ -348,10 +366,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if !self.threads.is_empty() {
-            self.drainer.send(&Order::Stop);
-            self.wait();
-        }
+        // Loops that have ended hear nothing.
+        self.drainer.stop();
+        self.wait();
     }
 }
 
@@ -397,7 +414,7 @@ impl Seat {
         let http = Http::new(base)?;
         http.set_limits(self.limits.clone());
         let meter = self.site.meter(self.number);
-        let service = Rc::new(Service::new(store, Arc::clone(&self.site), meter));
+        let service = Rc::new(Service::new(store, Arc::clone(&self.site), meter, self.policy.clone()));
         routes::mount(&http, &service);
         access::mount(&http, &service);
         let listener = http.listen(&self.listen, &self.options).map_err(|error| match error {
@@ -406,7 +423,7 @@ impl Seat {
         })?;
         let address = listener.local_address()?;
         let (orders, received) = channel();
-        let (grace, served) = (self.grace, http.clone());
+        let (grace, served, told) = (self.grace, http.clone(), Rc::downgrade(&service));
         let deadline: Rc<Cell<Option<Event>>> = Rc::default();
         let set = Rc::clone(&deadline);
         // It is never added: it must not keep the loop alive.
@@ -415,7 +432,12 @@ impl Seat {
                 match order {
                     Order::Drain => set.set(drain(&served, grace)),
                     Order::Stop => cut(&served),
-                    Order::Limits(limits) => served.set_limits(limits),
+                    Order::Change(limits, policy) => {
+                        served.set_limits(limits);
+                        if let Some(service) = told.upgrade() {
+                            service.set_policy(policy);
+                        }
+                    }
                 }
             }
         })?;
@@ -450,6 +472,11 @@ fn cut(http: &Http) {
     http.free();
     // Also without what connections that are closing have still to send.
     http.base().loop_break();
+}
+
+/// What the connections enforce. How long a body may be is left to who takes it, and can say so.
+fn of_http(limits: &Limits) -> Limits {
+    Limits { max_body_bytes: u64::MAX, ..limits.clone() }
 }
 
 /// Loops of one server share a port, which lets those of another server share it too.
