@@ -1,6 +1,6 @@
 //! Blocking work off the loop.
 //!
-//! [`Jobs`] is a small fixed pool of threads. A [`Desk`] belongs to one loop: work that it sends to the pool is `Send`,
+//! [`Jobs`] is a small fixed pool of threads, one of them for urgent work alone. A [`Desk`] belongs to one loop: work that it sends to the pool is `Send`,
 //! what is to happen with the result stays behind at the desk under a number, and only that number and the result cross.
 
 use std::any::Any;
@@ -31,6 +31,8 @@ pub struct Submitter {
 
 /// A fixed pool of threads for work that blocks: flushes, compression, index commits.
 ///
+/// One more thread does only what is [urgent](Submitter::submit_urgent), so that it does not wait until long work ends.
+///
 /// Dropping it runs what is queued, then joins the threads; so it must not be dropped by one of its own jobs.
 pub struct Jobs {
     submitter: Submitter,
@@ -40,6 +42,7 @@ pub struct Jobs {
 struct Queue {
     state: Mutex<State>,
     bell: Condvar,
+    urgent_bell: Condvar,
 }
 
 #[derive(Default)]
@@ -50,21 +53,26 @@ struct State {
     is_closed: bool,
     /// Threads that still look for jobs.
     alive: usize,
+    /// The thread for urgent ones waits.
+    is_urgent_idle: bool,
 }
 
 impl Jobs {
-    /// Starts a pool of `threads` threads, at least one.
+    /// Starts a pool of `threads` threads, at least one, and the one for urgent work.
     ///
     /// # Errors
     /// If a thread cannot be started; those that were are joined.
     pub fn new(threads: usize) -> io::Result<Jobs> {
-        let queue = Arc::new(Queue { state: Mutex::default(), bell: Condvar::new() });
+        let queue =
+            Arc::new(Queue { state: Mutex::default(), bell: Condvar::new(), urgent_bell: Condvar::new() });
         let mut jobs = Jobs { submitter: Submitter { queue }, threads: Vec::new() };
-        for number in 0..threads.max(1) {
+        for number in 0..=threads.max(1) {
             let queue = Arc::clone(&jobs.submitter.queue);
             queue.lock().alive += 1;
             let worker = Arc::clone(&queue);
-            match thread::Builder::new().name(format!("job-{number}")).spawn(move || worker.work()) {
+            let is_for_urgent = number == 0;
+            let name = if is_for_urgent { "job-urgent".to_owned() } else { format!("job-{number}") };
+            match thread::Builder::new().name(name).spawn(move || worker.work(is_for_urgent)) {
                 Ok(thread) => jobs.threads.push(thread),
                 Err(error) => {
                     queue.lock().alive -= 1;
@@ -85,6 +93,7 @@ impl Drop for Jobs {
     fn drop(&mut self) {
         self.submitter.queue.lock().is_closed = true;
         self.submitter.queue.bell.notify_all();
+        self.submitter.queue.urgent_bell.notify_all();
         for thread in self.threads.drain(..) {
             // A job's panic is caught, so the thread ended well.
             let _ = thread.join();
@@ -129,24 +138,32 @@ impl Queue {
             drop(state);
             return drop(job);
         }
+        let bell = if is_urgent && state.is_urgent_idle { &self.urgent_bell } else { &self.bell };
         match is_urgent {
-            true => state.urgent.push_back(job),
+            true => {
+                state.is_urgent_idle = false;
+                state.urgent.push_back(job);
+            }
             false => state.waiting.push_back(job),
         }
         drop(state);
-        self.bell.notify_one();
+        bell.notify_one();
     }
 
-    fn work(&self) {
+    fn work(&self, is_for_urgent: bool) {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.urgent.pop_front().or_else(|| state.waiting.pop_front()) {
+            let job = state.urgent.pop_front();
+            if let Some(job) = job.or_else(|| (!is_for_urgent).then(|| state.waiting.pop_front()).flatten()) {
                 drop(state);
                 let _ = catch_unwind(AssertUnwindSafe(job));
                 state = self.lock();
             } else if state.is_closed {
                 state.alive -= 1;
                 return;
+            } else if is_for_urgent {
+                state.is_urgent_idle = true;
+                state = self.urgent_bell.wait(state).unwrap_or_else(PoisonError::into_inner);
             } else {
                 state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
@@ -375,18 +392,54 @@ mod tests {
     #[test]
     fn urgent_jobs_come_first() {
         let jobs = Jobs::new(1).unwrap();
-        let (hold, held) = channel::<()>();
-        let (sender, order) = channel();
         let submitter = jobs.submitter();
-        submitter.submit(move || {
-            let _ = held.recv();
-        });
-        for (name, urgent) in [("a", false), ("b", true), ("c", false), ("d", true)] {
+        let (began, begun) = channel();
+        // Keeps a thread busy until the sender goes.
+        let hold = |is_urgent| {
+            let (hold, held) = channel::<()>();
+            let began = began.clone();
+            let job = move || {
+                began.send(()).unwrap();
+                let _ = held.recv();
+            };
+            if is_urgent {
+                submitter.submit_urgent(job)
+            } else {
+                submitter.submit(job)
+            }
+            begun.recv().unwrap();
+            hold
+        };
+        let (plain, urgent) = (hold(false), hold(true));
+        let (sender, order) = channel();
+        for (name, is_urgent) in [("a", false), ("b", true), ("c", false), ("d", true)] {
             let sender = sender.clone();
             let job = move || sender.send(name).unwrap();
-            if urgent { submitter.submit_urgent(job) } else { submitter.submit(job) }
+            if is_urgent { submitter.submit_urgent(job) } else { submitter.submit(job) }
         }
-        drop((hold, sender));
+        drop((plain, sender));
         assert_eq!(order.iter().collect::<String>(), "bdac");
+        drop(urgent);
+    }
+
+    #[test]
+    fn urgent_jobs_do_not_wait_for_long_ones() {
+        let jobs = Jobs::new(2).unwrap();
+        let submitter = jobs.submitter();
+        let (hold, held) = channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..10 {
+            let held = Arc::clone(&held);
+            submitter.submit(move || {
+                let _ = held.lock().unwrap().recv();
+            });
+        }
+        let (sender, answers) = channel();
+        for n in 0..10 {
+            let sender = sender.clone();
+            submitter.submit_urgent(move || sender.send(n).unwrap());
+        }
+        assert_eq!(answers.iter().take(10).sum::<u32>(), 45);
+        drop(hold);
     }
 }

@@ -1,15 +1,17 @@
-//! A record and some counts of each answer.
+//! A record and some counts of each answer, and records of those that no handler gave.
 
 use std::rc::Rc;
 
-use logger::info;
 use logger::kv::Value;
+use logger::{debug, error, info, warn};
+use reactor::Address;
 use reactor::http::{Exchange, Http, Status};
 
 use super::service::Service;
 
 /// Has each answer of a loop counted and, if wanted, written down.
 pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
+    service.meter().watch(http);
     let service = Rc::clone(service);
     http.on_exchange(move |exchange: &Exchange<'_>| {
         // As other servers note a client that left before it was answered.
@@ -31,4 +33,18 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
             );
         }
     });
+    http.on_refusal(refused);
+}
+
+/// The connection answered for the handlers: to what is no request, at a limit, or for a handler that failed.
+fn refused(peer: &Address, status: Status) {
+    let (code, peer) = (status.code(), Value::from_display(peer));
+    match code {
+        500 => error!(target: "server", status = code, peer = peer; "a handler failed to answer"),
+        503 => {
+            warn!(target: "server", status = code, peer = peer; "turned away: there are as many connections as allowed")
+        }
+        // What clients send is their concern.
+        _ => debug!(target: "server", status = code, peer = peer; "refused: {}", status.reason()),
+    }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use reactor::http::Request;
 use serde::Serialize;
 
-use super::conditions::Conditions;
+use super::conditions::{Conditions, Current};
 use super::json;
 use super::problem::Problem;
 use super::service::Service;
@@ -21,16 +21,26 @@ pub(crate) fn delete(service: &Rc<Service>, request: Request, target: Target) {
     }
 }
 
+/// What the conditions of a request ask of an object that is changed, and must be there for that: a request that would be
+/// answered 404 without them is answered so.
+fn precondition(service: &Service, conditions: &Conditions, name: &Name) -> Result<Precondition, Problem> {
+    if *conditions == Conditions::default() {
+        return Ok(Precondition::None);
+    }
+    let current = Current::of(&service.store().stat(name)?, false);
+    conditions.for_write(Some(current)).map_err(|_| upload::conflict(name))
+}
+
 fn delete_object(service: &Rc<Service>, request: Request, name: Name) {
-    let precondition = match upload::precondition(service, &Conditions::of(request.headers()), &name) {
+    let precondition = match precondition(service, &Conditions::of(request.headers()), &name) {
         Ok(precondition) => precondition,
         Err(problem) => return service.refuse(request, problem),
     };
     let store = service.store().clone();
-    let (service, asked) = (Rc::clone(service), name.clone());
+    let service = Rc::clone(service);
     store.delete(&name, precondition, move |result| match result {
         Ok(_) => request.reply(204).send(),
-        Err(error) => service.refuse_missing(request, &asked, error),
+        Err(error) => service.refuse(request, error.into()),
     });
 }
 
@@ -42,22 +52,21 @@ struct Count<'a> {
 }
 
 fn delete_folder(service: &Rc<Service>, request: Request, folder: Folder) {
-    if !target::has_parameter(&request, "recursive") {
-        let message = "this is a folder: add ?recursive to remove all that is in it";
-        return service.refuse(request, Problem::new(409, "is_folder", message).about(folder.prefix()));
+    match target::flag(&request, "recursive") {
+        Ok(true) => (),
+        Ok(false) => {
+            let message = "this is a folder: add ?recursive to remove all that is in it";
+            return service.refuse(request, Problem::new(409, "is_folder", message).about(folder.prefix()));
+        }
+        Err(problem) => return service.refuse(request, problem),
     }
     let store = service.store().clone();
     let (service, asked) = (Rc::clone(service), folder.clone());
     store.delete_folder(&folder, move |result| match result {
-        Ok(0) => service.refuse(request, missing(&asked)),
+        Ok(0) => service.refuse(request, Problem::no_such_folder(&asked)),
         Ok(objects) => json::body(request.reply(200), &Count { folder: asked.prefix(), objects }).send(),
         Err(error) => service.refuse(request, error.into()),
     });
-}
-
-pub(crate) fn missing(folder: &Folder) -> Problem {
-    let message = format!("there is no folder {}", folder.prefix());
-    Problem::new(404, "not_found", message).about(folder.prefix())
 }
 
 /// What a POST asks to be done with what its path names.
@@ -126,15 +135,14 @@ fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, wa
         true => (conditions.without_none_match(), Precondition::Absent),
         false => (conditions, Precondition::None),
     };
-    let from_is = match upload::precondition(service, &conditions, &from) {
+    let from_is = match precondition(service, &conditions, &from) {
         Ok(from_is) => from_is,
         Err(problem) => return Err((request, problem)),
     };
     let store = service.store().clone();
-    let (service, asked, placed) = (Rc::clone(service), from.clone(), to.clone());
+    let (service, placed) = (Rc::clone(service), to.clone());
     let done = move |result: Result<Changed, StoreError>| match result {
         Ok(changed) => upload::stored(request, &placed, &changed),
-        Err(error @ StoreError::NotFound { .. }) => service.refuse_missing(request, &asked, error),
         Err(error) => service.refuse(request, error.into()),
     };
     match way {
@@ -147,17 +155,18 @@ fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, wa
 fn move_folder(service: &Rc<Service>, request: Request, from: Folder, to: &str, way: Way) -> Granted {
     let to = match Folder::parse(to) {
         Ok(to) => to,
-        Err(error) => return Err((request, Problem::from(error).about(to))),
+        Err(error) => return Err((request, target::invalid(to, error))),
     };
     // Two folders become one only for those who say so.
-    let to_is = match target::has_parameter(&request, "replace") {
-        true => Precondition::None,
-        false => Precondition::Absent,
+    let to_is = match target::flag(&request, "replace") {
+        Ok(true) => Precondition::None,
+        Ok(false) => Precondition::Absent,
+        Err(problem) => return Err((request, problem)),
     };
     let store = service.store().clone();
     let (service, asked, placed) = (Rc::clone(service), from.clone(), to.clone());
     let done = move |result: Result<u64, StoreError>| match result {
-        Ok(0) => service.refuse(request, missing(&asked)),
+        Ok(0) => service.refuse(request, Problem::no_such_folder(&asked)),
         Ok(objects) => json::body(request.reply(200), &Count { folder: placed.prefix(), objects }).send(),
         Err(error) => service.refuse(request, error.into()),
     };
@@ -169,7 +178,7 @@ fn move_folder(service: &Rc<Service>, request: Request, from: Folder, to: &str, 
 }
 
 fn change_class(service: &Rc<Service>, request: Request, name: Name, class: Class) {
-    let precondition = match upload::precondition(service, &Conditions::of(request.headers()), &name) {
+    let precondition = match precondition(service, &Conditions::of(request.headers()), &name) {
         Ok(precondition) => precondition,
         Err(problem) => return service.refuse(request, problem),
     };
@@ -177,7 +186,6 @@ fn change_class(service: &Rc<Service>, request: Request, name: Name, class: Clas
     let (service, asked) = (Rc::clone(service), name.clone());
     store.change_class(&name, class, precondition, move |result| match result {
         Ok(changed) => upload::stored(request, &asked, &Changed { before: changed.now, ..changed }),
-        Err(error @ StoreError::NotFound { .. }) => service.refuse_missing(request, &asked, error),
         Err(error) => service.refuse(request, error.into()),
     });
 }

@@ -18,13 +18,13 @@ use super::range::{self, Multipart, Piece, Selection};
 use super::service::Service;
 use super::stream::{Part, Pump};
 use super::{target, upload};
-use crate::storage::{Class, Name, Object};
+use crate::storage::{Class, Meta, Name, Object};
 
 /// Answers GET and HEAD for an object.
 pub(crate) fn get(service: &Rc<Service>, request: Request, name: &Name) {
     match service.store().open_read(name) {
         Ok(object) => send(service, request, object),
-        Err(error) => service.refuse_missing(request, name, error),
+        Err(error) => service.refuse(request, error.into()),
     }
 }
 
@@ -33,9 +33,17 @@ fn send(service: &Rc<Service>, request: Request, object: Object) {
     let meta = *object.meta();
     // A range is one of the content; the packed bytes go out whole, to those who unpack them.
     let has_range = request.method() == "GET" && headers.get("range").is_some();
-    let is_gzip = meta.class == Class::Deep && !has_range && accept::prefers_gzip(headers);
+    let conditions = Conditions::of(headers);
+    let is_gzip = meta.class == Class::Deep
+        && !has_range
+        && accept::prefers_gzip(headers)
+        && !is_about_content(&conditions, &meta);
     let current = Current::of(&meta, is_gzip);
-    let selection = match Conditions::of(headers).for_read(current) {
+    let is_download = match target::flag(&request, "download") {
+        Ok(is_download) => is_download,
+        Err(problem) => return service.refuse(request, problem),
+    };
+    let selection = match conditions.for_read(current) {
         Verdict::NotModified => return common(request.reply(304), &object, current).send(),
         Verdict::Failed => return service.refuse(request, upload::conflict(object.name())),
         Verdict::Proceed { allows_range: true } if has_range => Selection::of(headers, meta.size),
@@ -51,25 +59,25 @@ fn send(service: &Rc<Service>, request: Request, object: Object) {
             service.refuse(request, problem);
         }
         Selection::Whole if is_gzip => {
-            let reply = describe(request, 200, &object, current, content_type)
+            let reply = describe(request, 200, &object, current, content_type, is_download)
                 .header("Content-Encoding", "gzip")
                 .header("Accept-Ranges", "none");
             reply_raw(reply, &object, 0..object.raw_len());
         }
         Selection::Whole => {
-            let reply =
-                describe(request, 200, &object, current, content_type).header("Accept-Ranges", "bytes");
+            let reply = describe(request, 200, &object, current, content_type, is_download)
+                .header("Accept-Ranges", "bytes");
             reply_range(service, reply, object, 0..meta.size);
         }
         Selection::One(bytes) => {
-            let reply = describe(request, 206, &object, current, content_type)
+            let reply = describe(request, 206, &object, current, content_type, is_download)
                 .header("Accept-Ranges", "bytes")
                 .header("Content-Range", range::content_range(&bytes, meta.size));
             reply_range(service, reply, object, bytes);
         }
         Selection::Several(ranges) => {
             let parts = Multipart::new(ranges, meta.size, content_type);
-            let reply = describe(request, 206, &object, current, &parts.content_type())
+            let reply = describe(request, 206, &object, current, &parts.content_type(), is_download)
                 .header("Accept-Ranges", "bytes");
             let stream = reply.stream_sized(parts.content_length());
             let queue = parts.pieces().map(|piece| match piece {
@@ -78,6 +86,17 @@ fn send(service: &Rc<Service>, request: Request, object: Object) {
             });
             pump(service, stream, object, queue.collect());
         }
+    }
+}
+
+/// Whether the conditions name the content as it is, and not the packed form: then it is what the client has or wants, also
+/// if it would take the packed form as well.
+fn is_about_content(conditions: &Conditions, meta: &Meta) -> bool {
+    let [packed, content] = [true, false].map(|is_gzip| conditions.for_read(Current::of(meta, is_gzip)));
+    match packed {
+        Verdict::Proceed { .. } => content == Verdict::NotModified,
+        Verdict::Failed => content != Verdict::Failed,
+        Verdict::NotModified => false,
     }
 }
 
@@ -96,13 +115,19 @@ fn common(reply: Reply, object: &Object, current: Current) -> Reply {
     reply
 }
 
-fn describe(request: Request, status: u16, object: &Object, current: Current, content_type: &str) -> Reply {
+fn describe(
+    request: Request,
+    status: u16,
+    object: &Object,
+    current: Current,
+    content_type: &str,
+    is_download: bool,
+) -> Reply {
     // The digests of the packed form are not known.
     let digest = match current.tag.is_gzip {
         true => None,
         false => Wanted::of(request.headers()).repr_digest(object.meta()),
     };
-    let is_download = target::has_parameter(&request, "download");
     let mut reply = common(request.reply(status), object, current)
         .header("Content-Type", content_type)
         .header("Storage-Class", entity::class_name(object.meta().class))
@@ -134,7 +159,12 @@ fn reply_range(service: &Rc<Service>, reply: Reply, object: Object, bytes: Range
         return reply_raw(reply, &object, bytes);
     }
     let length = bytes.end - bytes.start;
+    let is_head = reply.request().method() == "HEAD";
     let stream = reply.stream_sized(length);
+    if is_head {
+        // Nothing is unpacked to be thrown away.
+        return stream.finish();
+    }
     pump(service, stream, object, [Part::Content(bytes)].into());
 }
 

@@ -7,7 +7,6 @@ use reactor::http::Reply;
 use serde::Serialize;
 
 use super::conditions::{self, EntityTag};
-use super::digest::{self, Algorithm};
 use crate::storage::{Class, Meta, Name};
 
 /// An object, for those who ask.
@@ -52,15 +51,10 @@ impl<'a> Entity<'a> {
         }
     }
 
-    /// Headers of an answer that is about the object, but does not bring it.
+    /// Headers of an answer that is about the object, but does not bring it. Digests stand in its JSON: in a header they
+    /// would be those of the JSON.
     pub(crate) fn describe(&self, reply: Reply) -> Reply {
-        let reply = reply
-            .header("ETag", etag(self.meta).to_string())
-            .header("Storage-Class", class_name(self.meta.class));
-        match digest::repr_digest(self.meta, Algorithm::Sha256) {
-            Some(value) => reply.header("Repr-Digest", value),
-            None => reply,
-        }
+        reply.header("ETag", etag(self.meta).to_string()).header("Storage-Class", class_name(self.meta.class))
     }
 }
 
@@ -91,6 +85,11 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(out, "{byte:02x}");
         out
     })
+}
+
+/// Whether a time can be written so.
+pub(crate) fn is_time(micros: i64) -> bool {
+    jiff::Timestamp::from_microsecond(micros).is_ok()
 }
 
 /// `2026-09-12T14:03:55.123456Z`

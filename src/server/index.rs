@@ -29,12 +29,14 @@ pub(crate) fn answer(service: &Rc<Service>, request: Request) {
     if request.method() != "POST" {
         return export(service, request);
     }
-    let asked = ["check", "rebuild", "import"].map(|act| target::has_parameter(&request, act));
+    let asked = |act| target::flag(&request, act);
+    let asked = (|| Ok::<_, Problem>([asked("check")?, asked("rebuild")?, asked("import")?]))();
     match asked {
-        [true, false, false] => audit(service, request, false),
-        [false, true, false] => audit(service, request, true),
-        [false, false, true] => import(service, request),
-        _ => {
+        Ok([true, false, false]) => audit(service, request, false),
+        Ok([false, true, false]) => audit(service, request, true),
+        Ok([false, false, true]) => import(service, request),
+        Err(problem) => service.refuse(request, problem),
+        Ok(_) => {
             let message = "say what is to be done: one of ?check, ?rebuild and ?import";
             service.refuse(request, Problem::new(400, "parameter_invalid", message));
         }

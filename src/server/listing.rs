@@ -6,7 +6,6 @@ use std::rc::Rc;
 use reactor::http::{BodyStream, Request};
 use serde::Serialize;
 
-use super::change::missing;
 use super::entity::{Entity, rfc3339};
 use super::problem::Problem;
 use super::service::Service;
@@ -69,7 +68,7 @@ pub(crate) fn get(service: &Rc<Service>, request: Request, folder: Folder) {
     let service = Rc::clone(service);
     store.list(&folder, options, move |result| match result {
         Ok(page) if page.entries.is_empty() && wanted.is_about_the_folder() => {
-            service.refuse(request, missing(&wanted.folder));
+            service.refuse(request, Problem::no_such_folder(&wanted.folder));
         }
         Ok(page) => begin(&service, request, wanted, page),
         Err(error) => service.refuse(request, error.into()),

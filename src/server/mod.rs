@@ -10,7 +10,7 @@
 //! | `index` | the index of the store, for its keeper |
 //! | `original` | the calls of the program that this one follows |
 //! | `admission`, `origin` | who may ask; the latter is pure |
-//! | [`range`], [`conditions`], `digest`, `media`, `accept` | what headers ask for; pure |
+//! | [`range`], [`conditions`], [`digest`], [`media`], [`accept`], `field` | what headers say; pure |
 //! | `entity`, `json`, `problem` | what is answered |
 //! | `access`, `meter`, `metrics` | what is told of it |
 
@@ -22,6 +22,7 @@ pub mod conditions;
 pub mod digest;
 mod download;
 mod entity;
+mod field;
 mod index;
 mod json;
 mod listing;
@@ -59,7 +60,7 @@ use reactor::{Address, Event, EventBase, EventFlags, EventTicket, ListenOptions,
 use crate::storage::{self, SharedStore, Store, StoreError};
 use origin::Policy;
 use service::Service;
-use site::{Forwarding, Site};
+use site::Site;
 
 /// How a server runs.
 #[derive(Clone, Debug)]
@@ -241,11 +242,9 @@ impl Server {
             _ => 1,
         };
         let policy = Policy::new(&options.cors, options.hosts.as_deref());
+        let site = Arc::new(Site::new(&options, loops));
         let store = Store::open(base, options.storage)?;
-        let forwarding = options.pool.map(Forwarding);
-        let site =
-            Site::new(options.download_prefix, loops, forwarding, options.min_free_disk, options.access_log);
-        let site = Arc::new(site);
+        let limits = of_http(&options.limits);
         if loops > 1 {
             refuse_taken(&options.listen)?;
         }
@@ -254,7 +253,7 @@ impl Server {
             number: 0,
             listen: options.listen,
             options: listen,
-            limits: options.limits.clone(),
+            limits: limits.clone(),
             policy: policy.clone(),
             grace: options.grace,
             site: Arc::clone(&site),
@@ -286,7 +285,7 @@ impl Server {
                 number,
                 listen: address.clone(),
                 options: ListenOptions { reuse_port: true, ..ListenOptions::default() },
-                limits: options.limits.clone(),
+                limits: limits.clone(),
                 policy: policy.clone(),
                 grace: options.grace,
                 site: Arc::clone(&server.site),
@@ -347,11 +346,9 @@ impl Server {
     /// [`min_free_disk`](Options::min_free_disk), [`access_log`](Options::access_log), [`cors`](Options::cors) and
     /// [`hosts`](Options::hosts). The rest of the options is not looked at.
     pub fn change(&self, options: &Options) {
-        self.site.change(options.min_free_disk, options.access_log);
+        self.site.change(&options.limits, options.min_free_disk, options.access_log);
         let policy = Policy::new(&options.cors, options.hosts.as_deref());
-        for remote in &self.drainer.loops {
-            remote.send(Order::Change(options.limits.clone(), policy.clone()));
-        }
+        self.drainer.send(&Order::Change(of_http(&options.limits), policy));
     }
 
     /// Waits until the loops on threads of their own have ended, after [`Drainer::drain`].
@@ -369,10 +366,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if !self.threads.is_empty() {
-            self.drainer.send(&Order::Stop);
-            self.wait();
-        }
+        // Loops that have ended hear nothing.
+        self.drainer.stop();
+        self.wait();
     }
 }
 
@@ -476,6 +472,11 @@ fn cut(http: &Http) {
     http.free();
     // Also without what connections that are closing have still to send.
     http.base().loop_break();
+}
+
+/// What the connections enforce. How long a body may be is left to who takes it, and can say so.
+fn of_http(limits: &Limits) -> Limits {
+    Limits { max_body_bytes: u64::MAX, ..limits.clone() }
 }
 
 /// Loops of one server share a port, which lets those of another server share it too.

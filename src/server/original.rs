@@ -18,27 +18,19 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use reactor::http::{BodyStream, Request};
 use serde::Serialize;
 
-use super::entity;
+use super::field;
 use super::json;
 use super::problem::Problem;
 use super::service::Service;
 use super::target;
 use super::upload::{self, Terms};
-use crate::storage::{
-    Changed, Class, Entry, Folder, ListOptions, Name, Page, Precondition, PutOptions, StoreError,
-};
+use crate::storage::{Changed, Entry, Folder, ListOptions, Name, Page, Precondition, PutOptions, StoreError};
 
 /// Answers `POST /upload`.
 pub(crate) fn upload(service: &Rc<Service>, request: Request) {
     let checked = file_name(&request).and_then(|name| {
-        let class = match request.header("storagetype") {
-            None => Class::Low,
-            Some(text) => entity::class(text).ok_or_else(|| {
-                let message = format!("StorageType: {} is not known: write low or deep", text.escape_debug());
-                Problem::new(400, "class_invalid", message)
-            })?,
-        };
-        service.check_room(request.body_length().unwrap_or(0))?;
+        let class = upload::class_of(field::single(request.headers(), "storagetype")?, "StorageType")?;
+        upload::check_body(service, &request, &name).map_err(|problem| problem.about(name.as_str()))?;
         Ok((name, class))
     });
     match checked {
@@ -52,7 +44,7 @@ pub(crate) fn upload(service: &Rc<Service>, request: Request) {
 
 /// The header `FileName`: base64 of the UTF-8 name, with or without padding.
 fn file_name(request: &Request) -> Result<Name, Problem> {
-    let Some(text) = request.header("filename") else {
+    let Some(text) = field::single(request.headers(), "filename")? else {
         let message = "the header FileName is missing: send the object's name in it, in base64";
         return Err(Problem::new(400, "name_missing", message));
     };
@@ -89,7 +81,7 @@ pub(crate) fn remove(service: &Rc<Service>, request: Request) {
     let (service, asked) = (Rc::clone(service), name.clone());
     store.delete(&name, Precondition::None, move |result| match result {
         Ok(_) => succeed(request, "File removed successfully", &asked),
-        Err(error) => service.refuse_missing(request, &asked, error),
+        Err(error) => service.refuse(request, error.into()),
     });
 }
 
@@ -123,6 +115,7 @@ pub(crate) fn list(service: &Rc<Service>, request: Request) {
     let stream = request
         .reply(200)
         .header("Content-Type", "application/json")
+        .header("X-Content-Type-Options", "nosniff")
         .header("Cache-Control", "no-cache")
         .stream();
     if is_head {

@@ -4,7 +4,7 @@ use reactor::http::{BodyError, Reply, Request};
 use serde::Serialize;
 
 use super::json;
-use crate::storage::{NameError, StoreError};
+use crate::storage::{Folder, Name, NameError, StoreError};
 
 /// Why a request is not done. It is sent as JSON: `{"error":"name_invalid","message":"…","name":"…"}`.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Problem {
     /// The object or folder that it is about.
     name: Option<String>,
     headers: Vec<(&'static str, String)>,
+    /// The object that is not there, if it is that.
+    missing: Option<Name>,
 }
 
 #[derive(Serialize)]
@@ -28,7 +30,18 @@ struct Shown<'a> {
 
 impl Problem {
     pub(crate) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Problem {
-        Problem { status, code, message: message.into(), name: None, headers: Vec::new() }
+        Problem { status, code, message: message.into(), name: None, headers: Vec::new(), missing: None }
+    }
+
+    pub(crate) fn no_such_folder(folder: &Folder) -> Problem {
+        let message = format!("there is no folder {}", folder.prefix());
+        Problem::new(404, "not_found", message).about(folder.prefix())
+    }
+
+    /// The name of an object is taken for that of a folder.
+    pub(crate) fn is_folder(status: u16, name: &Name) -> Problem {
+        let message = format!("{name} is a folder, and no object: write {name}/ for the folder");
+        Problem::new(status, "is_folder", message).about(name.as_str())
     }
 
     pub(crate) fn about(mut self, name: impl Into<String>) -> Problem {
@@ -47,6 +60,11 @@ impl Problem {
 
     pub(crate) fn message(&self) -> &str {
         &self.message
+    }
+
+    /// The object that was asked for and is not there, if that is the problem.
+    pub(crate) fn missing(&self) -> Option<&Name> {
+        self.missing.as_ref()
     }
 
     pub(crate) fn method_not_allowed(method: &str, allowed: &str) -> Problem {
@@ -76,7 +94,10 @@ impl From<StoreError> for Problem {
             StoreError::IsFolder { .. } => (409, "is_folder"),
             StoreError::BelowObject { .. } => (409, "below_object"),
             StoreError::Occupied { .. } => (409, "occupied"),
+            StoreError::PackedClash { .. } => (409, "packed_clash"),
+            StoreError::IntoItself { .. } => (409, "into_itself"),
             StoreError::Busy => (409, "index_busy"),
+            StoreError::NameInvalid { .. } => (400, "name_invalid"),
             StoreError::Manifest { .. } => (400, "list_invalid"),
             StoreError::Mismatch { .. } => (400, "digest_mismatch"),
             StoreError::Range { .. } => (416, "range_not_satisfiable"),
@@ -94,9 +115,16 @@ impl From<StoreError> for Problem {
             | StoreError::Range { name, .. }
             | StoreError::Damaged { name, .. }
             | StoreError::Packed { name, .. } => Some(name.as_str().to_owned()),
+            StoreError::IntoItself { from, .. } => Some(from.prefix().to_owned()),
+            StoreError::NameInvalid { name, .. } => Some(name.clone()),
             _ => None,
         };
-        Problem { status, code, message: error.to_string(), name, headers: Vec::new() }
+        let message = error.to_string();
+        let missing = match error {
+            StoreError::NotFound { name } => Some(name),
+            _ => None,
+        };
+        Problem { status, code, message, name, headers: Vec::new(), missing }
     }
 }
 

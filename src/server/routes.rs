@@ -20,10 +20,13 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
         });
     };
     on("/files/*", files);
-    on("/files", |_, request| request.reply(308).header("Location", "/files/").send());
+    on("/files", |_, request| {
+        let query = request.query().map(|query| format!("?{query}")).unwrap_or_default();
+        request.reply(308).header("Location", format!("/files/{query}")).send();
+    });
     on(&format!("{}*", service.site().download_prefix()), |service, request| {
         let prefix = service.site().download_prefix().len();
-        gated(service, request, "GET, HEAD", |service, request| {
+        gated(service, request, READ, |service, request| {
             let target = request.path().get(prefix..).map_or_else(|| Target::parse(""), Target::parse);
             match target.and_then(Target::object) {
                 Ok(name) => download::get(service, request, &name),
@@ -31,18 +34,21 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
             }
         });
     });
-    on("/upload", |service, request| gated(service, request, "POST, PUT", original::upload));
-    on("/list", |service, request| gated(service, request, "GET, HEAD", original::list));
-    on("/remove", |service, request| gated(service, request, "POST, DELETE, GET", original::remove));
-    on("/reload", |service, request| gated(service, request, "POST, GET", original::reload));
-    on("/index", |service, request| gated(service, request, "GET, HEAD, POST", index::answer));
+    on("/upload", |service, request| gated(service, request, "POST, PUT, OPTIONS", original::upload));
+    on("/list", |service, request| gated(service, request, READ, original::list));
+    on("/remove", |service, request| gated(service, request, "POST, DELETE, GET, OPTIONS", original::remove));
+    on("/reload", |service, request| gated(service, request, "POST, GET, OPTIONS", original::reload));
+    on("/index", |service, request| gated(service, request, "GET, HEAD, POST, OPTIONS", index::answer));
     on("/healthz", |service, request| {
-        gated(service, request, "GET, HEAD", |_, request| metrics::health(request))
+        gated(service, request, READ, |_, request| metrics::health(request));
     });
-    on("/readyz", |service, request| gated(service, request, "GET, HEAD", metrics::readiness));
-    on("/metrics", |service, request| gated(service, request, "GET, HEAD", metrics::get));
+    on("/readyz", |service, request| gated(service, request, READ, metrics::readiness));
+    on("/metrics", |service, request| gated(service, request, READ, metrics::get));
     let service = Rc::clone(service);
     http.fallback(move |request| {
+        if (request.method(), request.path()) == ("OPTIONS", "*") {
+            return request.reply(204).header("Allow", OF_OBJECTS).send();
+        }
         let Some(request) = admission::admit(&service, request) else { return };
         let message = format!("nothing is at {}: objects are below /files/", request.path().escape_debug());
         service.refuse(request, Problem::new(404, "no_such_path", message));
@@ -57,8 +63,8 @@ fn gated(
     handler: impl FnOnce(&Rc<Service>, Request),
 ) {
     match request.method() {
-        method if allowed.split(", ").any(|have| have == method) => handler(service, request),
         "OPTIONS" => request.reply(204).header("Allow", allowed).send(),
+        method if allowed.split(", ").any(|have| have == method) => handler(service, request),
         method => {
             let problem = Problem::method_not_allowed(method, allowed);
             service.refuse(request, problem);
@@ -66,6 +72,7 @@ fn gated(
     }
 }
 
+const READ: &str = "GET, HEAD, OPTIONS";
 const OF_OBJECTS: &str = "GET, HEAD, PUT, DELETE, POST, OPTIONS";
 const OF_FOLDERS: &str = "GET, HEAD, DELETE, POST, OPTIONS";
 

@@ -80,14 +80,38 @@ impl Service {
             return Ok(());
         }
         let message = format!(
-            "the disk has {} bytes free, and {floor} of them are kept free: remove something, then send it again",
+            "there is no room for {bytes} bytes: {} are free, and {floor} of them are kept so; remove something first",
             space.free
         );
         Err(Problem::new(507, "disk_full", message))
     }
 
+    /// Refuses a body of so many bytes, if it is longer than allowed.
+    pub(crate) fn check_length(&self, bytes: u64) -> Result<(), Problem> {
+        let most = self.site.max_body_bytes();
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!("the body is too long: this server takes objects of at most {most} bytes");
+        Err(Problem::new(413, "too_large", message))
+    }
+
     /// Answers a request that is not done, and notes why as loud as it deserves.
     pub(crate) fn refuse(&self, request: Request, problem: Problem) {
+        let is_probe = request.method() == "HEAD";
+        let Some(name) = problem.missing().filter(|_| !is_probe) else { return self.tell(request, problem) };
+        if let Err(StoreError::IsFolder { .. }) = self.store.check_free(name) {
+            // Who reads finds nothing, who writes is in the way of what is there.
+            let status = if request.method() == "GET" { 404 } else { 409 };
+            let problem = Problem::is_folder(status, name);
+            return self.tell(request, problem);
+        }
+        // Somebody believes in an object that is not there.
+        error!(target: "storage", name = name.as_str(), peer = Value::from_display(request.peer()); "a missing object was asked for");
+        problem.send(request);
+    }
+
+    fn tell(&self, request: Request, problem: Problem) {
         let (method, target, peer) =
             (request.method(), request.target(), Value::from_display(request.peer()));
         let (status, why) = (problem.status(), problem.message());
@@ -103,16 +127,6 @@ impl Service {
                 warn!(target: "server", status = status, method = method, target = target, peer = peer; "{}", why)
             }
         }
-        problem.send(request);
-    }
-
-    /// The same for an object that was asked for: one that is not there is an error of somebody, and is told as such.
-    pub(crate) fn refuse_missing(&self, request: Request, name: &Name, error: StoreError) {
-        let problem = Problem::from(error);
-        if problem.status() != 404 {
-            return self.refuse(request, problem);
-        }
-        error!(target: "storage", name = name.as_str(), peer = Value::from_display(request.peer()); "a missing object was asked for");
         problem.send(request);
     }
 

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use logger::forward::{Counters, Pool};
+use reactor::http::Limits;
 
+use super::Options;
 use super::meter::Meter;
 
 /// Shared by all loops; what may change while the server runs is atomic.
@@ -13,6 +15,7 @@ use super::meter::Meter;
 pub(crate) struct Site {
     download_prefix: String,
     min_free_disk: AtomicU64,
+    max_body_bytes: AtomicU64,
     has_access_log: AtomicBool,
     is_draining: AtomicBool,
     started: Instant,
@@ -39,21 +42,16 @@ impl Forwarding {
 }
 
 impl Site {
-    pub(crate) fn new(
-        download_prefix: String,
-        loops: usize,
-        forwarding: Option<Forwarding>,
-        min_free_disk: u64,
-        has_access_log: bool,
-    ) -> Site {
+    pub(crate) fn new(options: &Options, loops: usize) -> Site {
         Site {
-            download_prefix,
-            min_free_disk: AtomicU64::new(min_free_disk),
-            has_access_log: AtomicBool::new(has_access_log),
+            download_prefix: options.download_prefix.clone(),
+            min_free_disk: AtomicU64::new(options.min_free_disk),
+            max_body_bytes: AtomicU64::new(options.limits.max_body_bytes),
+            has_access_log: AtomicBool::new(options.access_log),
             is_draining: AtomicBool::new(false),
             started: Instant::now(),
             meters: (0..loops).map(|_| Arc::default()).collect(),
-            forwarding,
+            forwarding: options.pool.clone().map(Forwarding),
         }
     }
 
@@ -70,8 +68,13 @@ impl Site {
         self.has_access_log.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn max_body_bytes(&self) -> u64 {
+        self.max_body_bytes.load(Ordering::Relaxed)
+    }
+
     /// Takes over what may change.
-    pub(crate) fn change(&self, min_free_disk: u64, has_access_log: bool) {
+    pub(crate) fn change(&self, limits: &Limits, min_free_disk: u64, has_access_log: bool) {
+        self.max_body_bytes.store(limits.max_body_bytes, Ordering::Relaxed);
         self.min_free_disk.store(min_free_disk, Ordering::Relaxed);
         self.has_access_log.store(has_access_log, Ordering::Relaxed);
     }

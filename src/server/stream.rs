@@ -38,7 +38,7 @@ impl Pump {
         parts: VecDeque<Part>,
         failed: impl Fn(StoreError) + 'static,
     ) {
-        // The stream's own closure must not keep the stream: its last handle cuts the connection.
+        // A circle that ends with the body, or with the connection: it drops the closure then.
         let pump = Rc::new(Pump {
             stream: stream.clone(),
             object,

@@ -39,27 +39,32 @@ pub(crate) fn name(text: &[u8]) -> Result<Name, Problem> {
     Name::parse_bytes(text).map_err(|error| invalid(&String::from_utf8_lossy(text), error))
 }
 
-fn invalid(text: &str, error: NameError) -> Problem {
-    // What is shown of a text that may be long.
-    let shown: String = text.chars().take(100).collect();
-    Problem::from(error).about(shown)
+pub(crate) fn invalid(text: &str, error: NameError) -> Problem {
+    Problem::from(error).about(shown(text))
+}
+
+/// What is shown of a text that may be long.
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 fn decode(encoded: &str) -> Result<String, Problem> {
     let bytes = percent_decode(encoded).ok_or_else(|| {
         let message = "a % is not followed by two hexadecimal digits: write %25 for the character itself";
-        Problem::new(400, "name_invalid", message).about(encoded)
+        Problem::new(400, "name_invalid", message).about(shown(encoded))
     })?;
-    String::from_utf8(bytes.into_owned()).map_err(|error| {
-        let shown = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        Problem::from(NameError::NotUtf8).about(shown)
-    })
+    String::from_utf8(bytes.into_owned())
+        .map_err(|error| invalid(&String::from_utf8_lossy(error.as_bytes()), NameError::NotUtf8))
 }
 
 /// A parameter of the query, decoded; an empty text if it has no value.
 pub(crate) fn parameter(request: &Request, name: &str) -> Result<Option<String>, Problem> {
-    let pairs = query_pairs(request.query().unwrap_or_default());
-    let Some((_, value)) = pairs.into_iter().find(|(have, _)| *have == name) else { return Ok(None) };
+    let mut values = query_pairs(request.query().unwrap_or_default()).filter(|(have, _)| *have == name);
+    let Some((_, value)) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        let message = format!("the parameter {name} stands there twice: send it once");
+        return Err(Problem::new(400, "parameter_invalid", message));
+    }
     // In a query `+` is a space, as forms send it.
     let spaced = value.replace('+', "%20");
     let bytes = percent_decode(&spaced).map(|bytes| bytes.into_owned());
@@ -73,8 +78,17 @@ pub(crate) fn parameter(request: &Request, name: &str) -> Result<Option<String>,
     }
 }
 
-pub(crate) fn has_parameter(request: &Request, name: &str) -> bool {
-    query_pairs(request.query().unwrap_or_default()).any(|(have, _)| have == name)
+/// A parameter that is there or not; `?name=false` is as good as none.
+pub(crate) fn flag(request: &Request, name: &str) -> Result<bool, Problem> {
+    match parameter(request, name)?.as_deref() {
+        None | Some("false" | "0") => Ok(false),
+        Some("" | "true" | "1") => Ok(true),
+        Some(text) => {
+            let message =
+                format!("{name}={} is not known: write {name}, or {name}=false", text.escape_debug());
+            Err(Problem::new(400, "parameter_invalid", message))
+        }
+    }
 }
 
 /// A parameter that is one of some words.

@@ -10,6 +10,7 @@ use reactor::http::{Body, BodyEvent, Request};
 use super::conditions::{Conditions, Current};
 use super::digest::{Algorithm, Expected, Verifier, Wanted};
 use super::entity::{self, Entity};
+use super::field;
 use super::json;
 use super::problem::{Problem, upload_ended};
 use super::service::Service;
@@ -31,7 +32,7 @@ pub(crate) type Answer = fn(Request, &Name, &Changed);
 pub(crate) fn put(service: &Rc<Service>, request: Request, name: Name) {
     match check(service, &request, &name) {
         Ok(terms) => receive(service, request, name, terms, stored),
-        Err(problem) => service.refuse(request, problem),
+        Err(problem) => service.refuse(request, problem.about(name.as_str())),
     }
 }
 
@@ -41,53 +42,59 @@ const LOOKED_AHEAD: u64 = 64 * 1024;
 /// What can be refused before a byte of the body is read.
 fn check(service: &Service, request: &Request, name: &Name) -> Result<Terms, Problem> {
     let headers = request.headers();
-    if headers.get("content-range").is_some() {
-        let message = "a part of an object cannot be written: send the whole";
-        return Err(Problem::new(400, "partial_put", message).about(name.as_str()));
-    }
-    if let Some(coding) = request.header("content-encoding")
-        && !coding.eq_ignore_ascii_case("identity")
-    {
-        let message =
-            format!("the content coding {} would be stored: send the plain bytes", coding.escape_debug());
-        return Err(Problem::new(415, "content_coding", message)
-            .about(name.as_str())
-            .header("Accept-Encoding", "identity"));
-    }
-    let class = class_of(request)?;
-    let precondition = precondition(service, &Conditions::of(headers), name)?;
-    if request.body_length().is_none_or(|length| length > LOOKED_AHEAD) {
-        service.store().check_free(name)?;
-    }
-    let expected = Expected::of(headers)
-        .map_err(|error| Problem::new(400, "digest_invalid", error.to_string()).about(name.as_str()))?;
+    let class = class_of(field::single(headers, "storage-class")?, "Storage-Class")?;
+    let expected =
+        Expected::of(headers).map_err(|error| Problem::new(400, "digest_invalid", error.to_string()))?;
+    let modified = modified_of(field::single(headers, "x-oc-mtime")?)?;
+    check_body(service, request, name)?;
+    let conditions = Conditions::of(headers);
+    let precondition = match conditions == Conditions::default() {
+        true => Precondition::None,
+        // Where nothing can be stored anyway, they do not count.
+        false => service.store().check_free(name).map_err(Problem::from).and_then(|()| {
+            let current = match service.store().stat(name) {
+                Ok(meta) => Some(Current::of(&meta, false)),
+                Err(StoreError::NotFound { .. }) => None,
+                Err(error) => return Err(error.into()),
+            };
+            conditions.for_write(current).map_err(|_| conflict(name))
+        })?,
+    };
     let options = PutOptions {
         precondition,
-        modified: modified_of(request)?,
+        modified,
         sha256: Wanted::of(headers).has(Algorithm::Sha256),
         expected_sha256: expected.sha256,
         expected_crc32c: expected.crc32c,
         expected_size: None,
     };
-    service.check_room(request.body_length().unwrap_or(0)).map_err(|problem| problem.about(name.as_str()))?;
     Ok(Terms { class, options, verifier: expected.verifier() })
 }
 
-/// What the conditions of a request ask of an object when it is changed.
-pub(crate) fn precondition(
-    service: &Service,
-    conditions: &Conditions,
-    name: &Name,
-) -> Result<Precondition, Problem> {
-    if *conditions == Conditions::default() {
-        return Ok(Precondition::None);
+/// Whether the body can be the whole of an object, and has room.
+pub(crate) fn check_body(service: &Service, request: &Request, name: &Name) -> Result<(), Problem> {
+    let headers = request.headers();
+    if headers.get("content-range").is_some() {
+        let message = "a part of an object cannot be written: send the whole";
+        return Err(Problem::new(400, "partial_put", message));
     }
-    let current = match service.store().stat(name) {
-        Ok(meta) => Some(Current::of(&meta, false)),
-        Err(StoreError::NotFound { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    conditions.for_write(current).map_err(|_| conflict(name))
+    let codings: Vec<&[u8]> = headers.all("content-encoding").collect();
+    let codings = codings.join(&b", "[..]);
+    if codings.split(|&byte| byte == b',').any(|coding| !is_no_coding(coding.trim_ascii())) {
+        let codings = codings.escape_ascii();
+        let message = format!("the content coding {codings} would be stored: send the plain bytes");
+        return Err(Problem::new(415, "content_coding", message).header("Accept-Encoding", "identity"));
+    }
+    let length = request.body_length();
+    service.check_length(length.unwrap_or(0))?;
+    if length.is_none_or(|length| length > LOOKED_AHEAD) {
+        service.store().check_free(name)?;
+    }
+    service.check_room(length.unwrap_or(0))
+}
+
+fn is_no_coding(coding: &[u8]) -> bool {
+    coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
 }
 
 pub(crate) fn conflict(name: &Name) -> Problem {
@@ -95,24 +102,33 @@ pub(crate) fn conflict(name: &Name) -> Problem {
     Problem::new(412, "precondition_failed", message).about(name.as_str())
 }
 
-fn class_of(request: &Request) -> Result<Class, Problem> {
-    match request.header("storage-class") {
-        None => Ok(Class::Low),
-        Some(text) => entity::class(text).ok_or_else(|| {
-            let message = format!("Storage-Class: {} is not known: write low or deep", text.escape_debug());
-            Problem::new(400, "class_invalid", message)
-        }),
-    }
+/// The class that a field asks for; low without it.
+pub(crate) fn class_of(value: Option<&str>, field: &str) -> Result<Class, Problem> {
+    let Some(text) = value else { return Ok(Class::Low) };
+    entity::class(text).ok_or_else(|| {
+        let message = format!("{field}: {} is not known: write low or deep", text.escape_debug());
+        Problem::new(400, "class_invalid", message)
+    })
 }
 
-/// `X-OC-Mtime`, which sync clients send: seconds since 1970.
-fn modified_of(request: &Request) -> Result<Option<i64>, Problem> {
-    let Some(text) = request.header("x-oc-mtime") else { return Ok(None) };
-    let seconds = text.split('.').next().unwrap_or_default();
-    let micros = seconds.parse::<i64>().ok().and_then(|seconds| seconds.checked_mul(1_000_000));
-    micros.filter(|micros| *micros >= 0).map(Some).ok_or_else(|| {
-        let message =
-            format!("X-OC-Mtime: {} is no time: write whole seconds since 1970", text.escape_debug());
+/// `X-OC-Mtime`, which sync clients send: seconds since 1970, and some with a fraction.
+fn modified_of(value: Option<&str>) -> Result<Option<i64>, Problem> {
+    let Some(text) = value else { return Ok(None) };
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let micros = fraction.bytes().chain(std::iter::repeat(b'0')).take(6);
+    let micros = micros.fold(0, |micros, digit| micros * 10 + i64::from(digit.wrapping_sub(b'0')));
+    let time = whole
+        .parse::<i64>()
+        .ok()
+        .filter(|_| is_number(whole) && is_number(fraction))
+        .and_then(|seconds| seconds.checked_mul(1_000_000)?.checked_add(micros))
+        .filter(|time| entity::is_time(*time));
+    time.map(Some).ok_or_else(|| {
+        let message = format!(
+            "X-OC-Mtime: {} is no time: write seconds since 1970, before the year 9999",
+            text.escape_debug()
+        );
         Problem::new(400, "time_invalid", message)
     })
 }
@@ -133,8 +149,15 @@ pub(crate) fn receive(service: &Rc<Service>, request: Request, name: Name, terms
         Ok(upload) => upload,
         Err(error) => return service.refuse(request, error.into()),
     };
-    let mut intake =
-        Intake { service: Rc::clone(service), name, upload: Some(upload), verifier, unchecked: 0 };
+    let mut intake = Intake {
+        service: Rc::clone(service),
+        name,
+        upload: Some(upload),
+        verifier,
+        announced: request.body_length(),
+        received: 0,
+        checked: 0,
+    };
     let mut is_known = false;
     let progress = service.begin_upload();
     request.on_body(move |body, event| {
@@ -161,8 +184,10 @@ struct Intake {
     /// None once it has failed.
     upload: Option<Upload>,
     verifier: Option<Verifier>,
-    /// Bytes since the room on the disk was looked at.
-    unchecked: u64,
+    announced: Option<u64>,
+    received: u64,
+    /// What had been received when the room on the disk was looked at.
+    checked: u64,
 }
 
 /// How much of a body may come before the room on the disk is looked at again.
@@ -171,14 +196,15 @@ const CHECKED_EVERY: u64 = 64 * 1024 * 1024;
 impl Intake {
     fn take(&mut self, body: &Body, data: &Evbuffer) {
         let Some(upload) = &self.upload else { return };
-        self.unchecked += data.len() as u64;
-        let room = match self.unchecked >= CHECKED_EVERY {
-            true => {
-                self.unchecked = 0;
-                self.service.check_room(CHECKED_EVERY)
+        self.received += data.len() as u64;
+        let room = self.service.check_length(self.received).and_then(|()| {
+            if self.received - self.checked < CHECKED_EVERY {
+                return Ok(());
             }
-            false => Ok(()),
-        };
+            self.checked = self.received;
+            let to_come = self.announced.map_or(CHECKED_EVERY, |all| all.saturating_sub(self.received));
+            self.service.check_room(to_come.min(CHECKED_EVERY))
+        });
         if let Some(verifier) = &mut self.verifier
             && let Ok(bytes) = data.peek(..)
         {
@@ -201,6 +227,7 @@ impl Intake {
         let Some(upload) = self.upload.take() else { return };
         let (service, name) = (Rc::clone(&self.service), self.name.clone());
         if let Some(Err(mismatch)) = self.verifier.take().map(Verifier::finish) {
+            drop(upload);
             let problem = Problem::new(400, "digest_mismatch", mismatch.to_string());
             return service.refuse(request, problem.about(name.as_str()));
         }
@@ -215,13 +242,13 @@ impl Intake {
 pub(crate) fn stored(request: Request, name: &Name, changed: &Changed) {
     let Some(meta) = changed.now else { return request.reply(204).send() };
     let status = if changed.before.is_some() { 200 } else { 201 };
-    let had_time = request.header("x-oc-mtime").is_some();
+    let has_time = request.method() == "PUT" && request.headers().get("x-oc-mtime").is_some();
     let entity = Entity { name, meta: &meta };
     let mut reply = entity.describe(request.reply(status));
     if status == 201 {
         reply = reply.header("Location", target::path("/files/", name.as_str()));
     }
-    if had_time {
+    if has_time {
         reply = reply.header("X-OC-MTime", "accepted");
     }
     json::body(reply, &entity.shown()).send();

@@ -4,20 +4,22 @@
 //! flush for each folder, one commit of the index for all; then their links in the stage go, and each is answered. What fails in between leaves
 //! links in the stage, and the next batch begins with finishing or undoing what they stand for.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::disk::Opening;
 use super::engine::{Engine, READ_PRECISION, lock_of};
 use super::error::StoreError;
 use super::index::Rows;
 use super::meta::{Class, Meta, Row, Tag, Version};
-use super::name::Name;
+use super::name::{Folder, Name};
 use super::recovery;
 use super::stage::{Staged, leaf_of};
-use super::tier::Unsynced;
+use super::tier::{Unsynced, is_absent, path_of};
 
 /// What must be true of an object for a change to happen.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -188,9 +190,10 @@ struct Applied {
     reply: Reply,
     changed: Changed,
     /// What goes when the index knows.
-    staged: Links,
+    links: Links,
     /// Places where a folder may be empty now.
     vacated: Vec<(Class, Name)>,
+    outgoing: Option<File>,
 }
 
 enum Links {
@@ -224,8 +227,8 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
             let mut replaced = Vec::new();
             for op in ops {
                 match apply(engine, rows, op.act, &mut unsynced, &mut replaced) {
-                    Ok((changed, staged, vacated)) => {
-                        applied.push(Applied { reply: op.reply, changed, staged, vacated });
+                    Ok(Done { changed, links, vacated, outgoing }) => {
+                        applied.push(Applied { reply: op.reply, changed, links, vacated, outgoing });
                     }
                     Err(error) => {
                         engine.queue.note(&error);
@@ -247,7 +250,7 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
         Err(error) => {
             let mut replies = Vec::with_capacity(applied.len());
             for applied in applied {
-                leave(engine, applied.staged);
+                leave(engine, applied.links);
                 replies.push(applied.reply);
             }
             engine.queue.mark_broken();
@@ -311,7 +314,29 @@ fn sync(engine: &Engine, unsynced: &mut Unsynced) -> Result<(), StoreError> {
     Ok(())
 }
 
-type Done = (Changed, Links, Vec<(Class, Name)>);
+/// What a change did.
+struct Done {
+    changed: Changed,
+    links: Links,
+    vacated: Vec<(Class, Name)>,
+    /// A large file that goes: held open here and closed by another job, since to free its blocks takes long.
+    outgoing: Option<File>,
+}
+
+impl Done {
+    fn nothing(there: Option<Meta>) -> Done {
+        let changed = Changed { now: there, before: there };
+        Done { changed, links: Links::None, vacated: Vec::new(), outgoing: None }
+    }
+}
+
+/// Bytes from which on a file is large.
+const LARGE: u64 = 64 * 1024 * 1024;
+
+fn hold_if_large(engine: &Engine, name: &Name, row: Option<&Row>) -> Option<File> {
+    let row = row.filter(|row| row.meta.stored >= LARGE)?;
+    engine.tiers.open(row.meta.class, name).ok().flatten()
+}
 
 /// Does a change to the files, then to the rows. An error has changed nothing, or has marked the queue as broken.
 fn apply(
@@ -327,9 +352,8 @@ fn apply(
         Act::Move { from, to, from_is, to_is } => {
             rename(engine, rows, (&from, &from_is), (&to, &to_is), unsynced, replaced)
         }
-        Act::Look(look) => look(engine, rows, unsynced)
-            .map(|()| (Changed { now: None, before: None }, Links::None, Vec::new())),
-        Act::Nothing => Ok((Changed { now: None, before: None }, Links::None, Vec::new())),
+        Act::Look(look) => look(engine, rows, unsynced).map(|()| Done::nothing(None)),
+        Act::Nothing => Ok(Done::nothing(None)),
     }
 }
 
@@ -346,35 +370,41 @@ fn put(
     let before = rows.get(name.as_str())?;
     precondition.check(&name, before.as_ref())?;
     rows.check_free(&name)?;
-    let disk = &*engine.tiers.disk;
-    let stage = engine.tiers.stage.as_fd();
-    let placed = engine.tiers.make_parent(meta.class, &name, unsynced).and_then(|(parent, leaf)| {
-        let target = (parent.as_fd(), &leaf[..]);
-        let put = match before.filter(|row| row.meta.class == meta.class) {
-            None => disk.link((stage, &staged.leaf()), target),
-            Some(_) => {
-                let second = staged.second_leaf();
-                disk.link((stage, &staged.leaf()), (stage, &second)).and_then(|()| {
-                    disk.rename((stage, &second), target).inspect_err(|_| {
-                        if disk.unlink(stage, &second).is_err() {
-                            engine.queue.mark_broken();
-                        }
-                    })
-                })
-            }
-        };
-        put.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists | ErrorKind::IsADirectory => StoreError::Occupied { name: name.clone() },
-            _ => StoreError::disk("put in place", &name)(error),
-        })
-    });
-    if let Err(error) = placed {
-        // The folders that were made for it.
-        if engine.tiers.prune(meta.class, &name).is_err() {
-            engine.queue.mark_broken();
-            staged.leave();
+    let replaces = before.is_some_and(|row| row.meta.class == meta.class);
+    check_place(engine, rows, meta.class, &name, replaces)?;
+    let outgoing = hold_if_large(engine, &name, before.as_ref());
+    let (parent, leaf) = match engine.tiers.make_parent(meta.class, &name, unsynced) {
+        Ok(parent) => parent,
+        Err(error) => {
+            prune_for(engine, meta.class, &name, staged);
+            return Err(error);
         }
-        return Err(error);
+    };
+    let (disk, stage, target) =
+        (&*engine.tiers.disk, engine.tiers.stage.as_fd(), (parent.as_fd(), &leaf[..]));
+    let placed = if replaces {
+        let second = staged.second_leaf();
+        disk.link((stage, &staged.leaf()), (stage, &second))
+            .and_then(|()| disk.rename((stage, &second), target))
+    } else {
+        disk.link((stage, &staged.leaf()), target)
+    };
+    if let Err(error) = placed {
+        return Err(match error.kind() {
+            ErrorKind::AlreadyExists if !replaces => {
+                prune_for(engine, meta.class, &name, staged);
+                StoreError::Occupied { name }
+            }
+            kind => {
+                // Recovery finds out how far it came.
+                staged.leave();
+                engine.queue.mark_broken();
+                match kind {
+                    ErrorKind::IsADirectory => StoreError::Occupied { name },
+                    _ => StoreError::disk("put in place", &name)(error),
+                }
+            }
+        });
     }
     let mut vacated = Vec::new();
     if let Some(row) = before.filter(|row| row.meta.class != meta.class) {
@@ -388,7 +418,47 @@ fn put(
         return Err(error);
     }
     let changed = Changed { now: Some(meta), before: before.map(|row| row.meta) };
-    Ok((changed, Links::Put(staged), vacated))
+    Ok(Done { changed, links: Links::Put(staged), vacated, outgoing })
+}
+
+/// Removes the folders that were made for a file which did not come.
+fn prune_for(engine: &Engine, class: Class, name: &Name, staged: Staged) {
+    if engine.tiers.prune(class, name).is_err() {
+        engine.queue.mark_broken();
+        staged.leave();
+    }
+}
+
+/// Refuses a name whose packed file would lie where a folder is, or below another packed file.
+fn check_place(
+    engine: &Engine,
+    rows: &Rows<'_>,
+    class: Class,
+    name: &Name,
+    replaces: bool,
+) -> Result<(), StoreError> {
+    if class != Class::Deep || replaces {
+        return Ok(());
+    }
+    for above in name.ancestors() {
+        let Some(object) = above.strip_suffix(".gz").and_then(|bare| Name::parse(bare).ok()) else {
+            continue;
+        };
+        if rows.get(object.as_str())?.is_some_and(|row| row.meta.class == Class::Deep)
+            && let Ok(folder) = Folder::parse(above)
+        {
+            return Err(StoreError::PackedClash { object, folder });
+        }
+    }
+    let path = path_of(class, name);
+    match engine.tiers.disk.open(engine.tiers.folder(class), &path, Opening::Folder) {
+        Ok(_) => match Folder::parse(&path) {
+            Ok(folder) => Err(StoreError::PackedClash { object: name.clone(), folder }),
+            Err(_) => Err(StoreError::Occupied { name: name.clone() }),
+        },
+        Err(error) if is_absent(&error) => Ok(()),
+        Err(error) => Err(StoreError::disk("look for the folder", path)(error)),
+    }
 }
 
 fn remove(
@@ -402,6 +472,7 @@ fn remove(
     precondition.check(name, row.as_ref())?;
     let row = row.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
     let class = row.meta.class;
+    let outgoing = hold_if_large(engine, name, Some(&row));
     let mut links = Links::None;
     if let Some((parent, leaf)) = engine.tiers.parent(class, name)? {
         engine.tiers.changed_stage(unsynced)?;
@@ -415,6 +486,7 @@ fn remove(
             Err(error) if error.kind() == ErrorKind::NotFound => engine.release(id),
             Err(error) => {
                 engine.release(id);
+                engine.queue.mark_broken();
                 return Err(StoreError::disk("remove", name)(error));
             }
         }
@@ -426,7 +498,8 @@ fn remove(
         engine.queue.mark_broken();
         return Err(error);
     }
-    Ok((Changed { now: None, before: Some(row.meta) }, links, vec![(class, name.clone())]))
+    let changed = Changed { now: None, before: Some(row.meta) };
+    Ok(Done { changed, links, vacated: vec![(class, name.clone())], outgoing })
 }
 
 fn rename(
@@ -443,8 +516,7 @@ fn rename(
     let before = rows.get(to.as_str())?;
     to_is.check(to, before.as_ref())?;
     if from == to {
-        let changed = Changed { now: Some(row.meta), before: Some(row.meta) };
-        return Ok((changed, Links::None, Vec::new()));
+        return Ok(Done::nothing(Some(row.meta)));
     }
     rows.check_free(to)?;
     let class = row.meta.class;
@@ -452,11 +524,14 @@ fn rename(
     let file = engine.tiers.open(class, from)?.ok_or_else(gone)?;
     let (parent, leaf) = engine.tiers.parent(class, from)?.ok_or_else(gone)?;
     let replaces = before.is_some_and(|before| before.meta.class == class);
+    check_place(engine, rows, class, to, replaces)?;
+    let outgoing = hold_if_large(engine, to, before.as_ref());
     let disk = &*engine.tiers.disk;
     let stage = engine.tiers.stage.as_fd();
     let id = engine.claim();
     if let Err(error) = disk.link((parent.as_fd(), &leaf), (stage, &leaf_of(id))) {
         engine.release(id);
+        engine.queue.mark_broken();
         return Err(StoreError::disk("move", from)(error));
     }
     let meta = Meta { version: engine.next_version(), ..row.meta };
@@ -492,13 +567,14 @@ fn rename(
         replaced.push((before.meta.class, to.clone()));
         vacated.push((before.meta.class, to.clone()));
     }
-    Ok((Changed { now: Some(meta), before: before.map(|row| row.meta) }, Links::Other(id), vacated))
+    let changed = Changed { now: Some(meta), before: before.map(|row| row.meta) };
+    Ok(Done { changed, links: Links::Other(id), vacated, outgoing })
 }
 
 /// Takes away what is not needed once the index knows, and answers.
 fn finish(engine: &Engine, applied: Applied) {
     let pruned = applied.vacated.iter().try_for_each(|(class, name)| engine.tiers.prune(*class, name));
-    match (applied.staged, pruned) {
+    match (applied.links, pruned) {
         (Links::None, Ok(())) => (),
         (Links::Put(staged), Ok(())) => drop(staged),
         (Links::Other(id), Ok(())) => {
@@ -512,6 +588,9 @@ fn finish(engine: &Engine, applied: Applied) {
             leave(engine, links);
             engine.queue.mark_broken();
         }
+    }
+    if let Some(file) = applied.outgoing {
+        engine.jobs.submit(move || drop(file));
     }
     (applied.reply)(Ok(applied.changed));
 }

@@ -42,6 +42,16 @@ pub enum StoreError {
         /// The object that is in the way.
         object: Name,
     },
+    /// The packed file of an object, which ends in `.gz`, would be where a folder of another object is.
+    #[error(
+        "the packed file of {object} and the folder {folder} have one place: take another name, or the class low"
+    )]
+    PackedClash {
+        /// The object that is or would be deep.
+        object: Name,
+        /// The folder, of another name in the class deep.
+        folder: Folder,
+    },
     /// A folder was to go below itself, or an object of it to a place in it.
     #[error("the folder {from} cannot go to {to}, since one is in the other: take a folder beside it")]
     IntoItself {

@@ -47,6 +47,9 @@ mod engine;
 mod error;
 mod export;
 mod folder;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod import;
 mod index;
 mod list;
@@ -55,7 +58,9 @@ mod meta;
 mod name;
 mod object;
 mod pack;
+mod packing;
 mod recovery;
+mod rewrite;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -86,8 +91,6 @@ use crate::jobs::{Desk, Jobs};
 use audit::Audit;
 use commit::{Act, Op, submit};
 use engine::Engine;
-use meta::Tag;
-use stage::Staged;
 
 /// A store, as one loop sees it. Cheap to clone; the last handle of all loops closes it, which waits for what the pool does.
 #[derive(Clone)]
@@ -115,7 +118,8 @@ pub struct SharedStore {
 struct Shared {
     _jobs: Jobs,
     engine: Arc<Engine>,
-    threads: usize,
+    /// Blocks of one object that are packed at a time.
+    lanes: usize,
 }
 
 impl Store {
@@ -136,7 +140,9 @@ impl Store {
         let threads = options.threads.max(1);
         let jobs = Jobs::new(threads).map_err(StoreError::disk("start the threads of", "the store"))?;
         let engine = Arc::new(open(jobs.submitter())?);
-        Ok(Store { shared: Arc::new(Shared { _jobs: jobs, engine, threads }), desk: Desk::new(base)? })
+        // More would only hold more blocks in memory.
+        let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(threads);
+        Ok(Store { shared: Arc::new(Shared { _jobs: jobs, engine, lanes }), desk: Desk::new(base)? })
     }
 
     /// What another loop's thread [attaches](SharedStore::attach).
@@ -223,25 +229,8 @@ impl Store {
         to_is: Precondition,
         done: impl FnOnce(Result<Changed, StoreError>) + 'static,
     ) {
-        let (from, to) = (from.clone(), to.clone());
-        let make = move |engine: &Arc<Engine>| {
-            let (meta, file) = object::look(engine, &from)?;
-            if !from_is.holds(Some(meta.version)) {
-                return Err(StoreError::Precondition { name: from, found: Some(meta.version) });
-            }
-            let mut staged = Staged::create(engine)?;
-            let copied =
-                engine.tiers.disk.copy(&file, staged.file()).map_err(StoreError::disk("copy", &from))?;
-            if copied != meta.stored {
-                return Err(StoreError::Damaged { name: from, why: "its size is not what was written" });
-            }
-            let created = engine.index.get(to.as_str())?.map_or_else(engine::now, |row| row.meta.created);
-            let meta = Meta { version: engine.next_version(), created, ..meta };
-            staged.seal(Tag { name: to, meta, from: None })?;
-            staged.sync()?;
-            Ok(Act::Put { staged, precondition: to_is })
-        };
-        self.make_and_change(make, done);
+        let engine = &self.shared.engine;
+        rewrite::copy(engine, from.clone(), from_is, to.clone(), to_is, self.change_when_made(done));
     }
 
     /// Moves an object to the other class; its content, and its time of change, stay.
@@ -255,25 +244,8 @@ impl Store {
         precondition: Precondition,
         done: impl FnOnce(Result<Changed, StoreError>) + 'static,
     ) {
-        let name = name.clone();
-        let make = move |engine: &Arc<Engine>| {
-            let (meta, file) = object::look(engine, &name)?;
-            if !precondition.holds(Some(meta.version)) {
-                return Err(StoreError::Precondition { name, found: Some(meta.version) });
-            }
-            if meta.class == class {
-                return Ok(Act::Move {
-                    from: name.clone(),
-                    to: name,
-                    from_is: precondition,
-                    to_is: Precondition::None,
-                });
-            }
-            let staged = transcode(engine, &name, &meta, &file, class)?;
-            // What was read is what is replaced.
-            Ok(Act::Put { staged, precondition: Precondition::OneOf(vec![meta.version]) })
-        };
-        self.make_and_change(make, done);
+        let (engine, lanes) = (&self.shared.engine, self.shared.lanes);
+        rewrite::change_class(engine, lanes, name.clone(), class, precondition, self.change_when_made(done));
     }
 
     /// Removes all objects of a folder, each by itself, in the order of their names. `done` gets how many there were; if
@@ -427,18 +399,14 @@ impl Store {
         submit(&self.shared.engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) });
     }
 
-    /// Makes a change on the pool, then queues it.
-    fn make_and_change(
-        &self,
-        make: impl FnOnce(&Arc<Engine>) -> Result<Act, StoreError> + Send + 'static,
-        done: impl FnOnce(Result<Changed, StoreError>) + 'static,
-    ) {
+    /// Queues a change that the pool makes.
+    fn change_when_made(&self, done: impl FnOnce(Result<Changed, StoreError>) + 'static) -> rewrite::Done {
         let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
         let engine = Arc::clone(&self.shared.engine);
-        self.shared.engine.jobs.submit(move || match make(&engine) {
+        Box::new(move |made| match made {
             Ok(act) => submit(&engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) }),
             Err(error) => ticket.redeem(Err(error)),
-        });
+        })
     }
 }
 
@@ -462,46 +430,4 @@ impl fmt::Debug for SharedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedStore").field("data", &self.shared.engine.place.path).finish_non_exhaustive()
     }
-}
-
-/// Writes the content of a file to the stage in another class.
-fn transcode(
-    engine: &Arc<Engine>,
-    name: &Name,
-    meta: &Meta,
-    file: &std::fs::File,
-    class: Class,
-) -> Result<Staged, StoreError> {
-    let mut staged = Staged::create(engine)?;
-    let mut packer = pack::Packer::new();
-    let (mut at, mut crc32c) = (0, 0);
-    if class == Class::Deep {
-        staged.write_at(0, &pack::Packer::HEAD_BYTES)?;
-    }
-    object::each_piece(engine, name, meta, file, |piece| match class {
-        Class::Low => {
-            staged.write_at(at, piece)?;
-            at += piece.len() as u64;
-            crc32c = crc32c::crc32c_append(crc32c, piece);
-            Ok(())
-        }
-        Class::Deep => {
-            let packed = pack::pack_block(piece, engine.level);
-            crc32c = crc32c::crc32c_append(crc32c, piece);
-            let at = packer.push(&packed);
-            staged.write_at(at, &packed.bytes)
-        }
-    })?;
-    if class == Class::Deep {
-        let (end, bytes) = packer.finish();
-        staged.write_at(end, &bytes)?;
-        at = end + bytes.len() as u64;
-    }
-    if crc32c != meta.crc32c {
-        return Err(StoreError::Damaged { name: name.clone(), why: "its checksum is not what was written" });
-    }
-    let meta = Meta { version: engine.next_version(), class, stored: at, ..*meta };
-    staged.seal(Tag { name: name.clone(), meta, from: None })?;
-    staged.sync()?;
-    Ok(staged)
 }

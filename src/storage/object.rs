@@ -219,28 +219,23 @@ fn unpack(
     seek.unpack(block, &bytes).map_err(packed)
 }
 
-/// Reads the content of a file piece by piece, on a thread that may wait.
-pub(super) fn each_piece(
+/// Reads a block of the content of a file, on a thread that may wait.
+pub(super) fn read_block(
     engine: &Engine,
     name: &Name,
     meta: &Meta,
     file: &File,
-    mut each: impl FnMut(&[u8]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let seek = Mutex::new(None);
-    for block in 0..meta.size.div_ceil(BLOCK as u64) {
-        let start = block * BLOCK as u64;
-        let end = meta.size.min(start + BLOCK as u64);
-        let piece = match meta.class {
-            Class::Low => {
-                read_range(&engine.tiers, file, start, end).map_err(StoreError::disk("read", name))?
-            }
-            Class::Deep => unpack(engine, name, file, &seek, meta.stored, block)?,
-        };
-        if piece.len() as u64 != end - start {
-            return Err(StoreError::Damaged { name: name.clone(), why: "its size is not what was written" });
-        }
-        each(&piece)?;
+    seek: &Mutex<Option<Arc<Seek>>>,
+    block: u64,
+) -> Result<Vec<u8>, StoreError> {
+    let start = block * BLOCK as u64;
+    let end = meta.size.min(start + BLOCK as u64);
+    let bytes = match meta.class {
+        Class::Low => read_range(&engine.tiers, file, start, end).map_err(StoreError::disk("read", name))?,
+        Class::Deep => unpack(engine, name, file, seek, meta.stored, block)?,
+    };
+    match bytes.len() as u64 == end - start {
+        true => Ok(bytes),
+        false => Err(StoreError::Damaged { name: name.clone(), why: "its size is not what was written" }),
     }
-    Ok(())
 }

@@ -34,6 +34,8 @@ impl Staged {
             }),
             Err(error) => {
                 engine.release(id);
+                // Perhaps it was made nevertheless.
+                engine.queue.mark_broken();
                 Err(StoreError::disk("make in the stage the file", leaf)(error))
             }
         }

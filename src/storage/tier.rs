@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::disk::{Disk, Opening};
 use super::error::StoreError;
 use super::meta::{Class, Tag};
@@ -83,7 +85,11 @@ impl Tiers {
         unsynced: &mut Unsynced,
     ) -> Result<(OwnedFd, String), StoreError> {
         let (folder, leaf) = name.split();
-        let cannot = StoreError::disk("make the folder of", name);
+        let cannot = |error: io::Error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+            // A file or a link where the folder would be.
+            Some(Errno::NOTDIR | Errno::LOOP) => StoreError::Occupied { name: name.clone() },
+            _ => StoreError::disk("make the folder of", name)(error),
+        };
         let parent = self.make_folders(class, folder, unsynced).map_err(cannot)?;
         Ok((parent, leaf_of(class, leaf)))
     }
@@ -218,7 +224,6 @@ fn leaf_of(class: Class, leaf: &str) -> String {
 
 /// Nothing of ours is there: no file, a file for a folder, a folder or a link for a file.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
         code,

@@ -1,22 +1,22 @@
 //! An object on its way in.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use reactor::Evbuffer;
 use sha2::{Digest, Sha256};
 
 use super::Shared;
 use super::commit::{Act, Changed, Op, Precondition, submit};
-use super::engine::{Engine, lock_of, now};
+use super::engine::{Engine, now};
 use super::error::StoreError;
 use super::manifest::hex;
 use super::meta::{Class, Meta, Tag};
 use super::name::Name;
-use super::pack::{BLOCK, Packed, Packer, pack_block};
+use super::pack::{BLOCK, pack_block};
+use super::packing::Packing;
 use super::stage::Staged;
 use crate::jobs::{Desk, Lost};
 
@@ -94,19 +94,6 @@ struct Deep {
     done: Option<Done>,
 }
 
-/// A packed file that grows block by block, on the threads of the pool.
-struct Packing {
-    inner: Mutex<PackingInner>,
-}
-
-struct PackingInner {
-    staged: Staged,
-    packer: Packer,
-    next: u64,
-    /// Packed before their turn.
-    early: BTreeMap<u64, Packed>,
-}
-
 /// A larger file is flushed before it waits for its commit, so that small ones do not wait for it.
 const FLUSHED_APART: u64 = 4 * 1024 * 1024;
 
@@ -123,21 +110,16 @@ impl Upload {
         let staged = Staged::create(engine)?;
         let body = match class {
             Class::Low => Body::Low { staged, size: 0, crc32c: 0 },
-            Class::Deep => {
-                staged.write_at(0, &Packer::HEAD_BYTES)?;
-                let (packer, early) = (Packer::new(), BTreeMap::new());
-                let inner = Mutex::new(PackingInner { staged, packer, next: 0, early });
-                Body::Deep(Deep {
-                    packing: Arc::new(Packing { inner }),
-                    block: Vec::new(),
-                    next: 0,
-                    working: 0,
-                    most: shared.threads + 1,
-                    is_full: false,
-                    on_room: Some(Box::new(on_room)),
-                    done: None,
-                })
-            }
+            Class::Deep => Body::Deep(Deep {
+                packing: Arc::new(Packing::new(staged)?),
+                block: Vec::new(),
+                next: 0,
+                working: 0,
+                most: shared.lanes + 1,
+                is_full: false,
+                on_room: Some(Box::new(on_room)),
+                done: None,
+            }),
         };
         let sha256 = (options.sha256 || options.expected_sha256.is_some()).then(Sha256::new);
         let (shared, desk, name) = (Arc::clone(shared), desk.clone(), name.clone());
@@ -185,7 +167,6 @@ impl Upload {
         };
         if let Err(error) = &written {
             core.failed = Some(error.clone());
-            core.body = Body::Over;
         }
         written
     }
@@ -216,13 +197,15 @@ impl Upload {
     pub fn finish(self, done: impl FnOnce(Result<Changed, StoreError>) + 'static) {
         let failed = self.core.borrow().failed.clone();
         if let Some(error) = failed {
-            let ticket = self
-                .core
-                .borrow()
-                .desk
-                .ticket(move |result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+            let desk = self.core.borrow().desk.clone();
+            let ticket = desk.ticket(move |result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
             return ticket.redeem(Err(error));
         }
+        // Dropped with nothing borrowed.
+        let _on_room = match &mut self.core.borrow_mut().body {
+            Body::Deep(deep) => deep.on_room.take(),
+            _ => None,
+        };
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
         match &mut core.body {
@@ -231,7 +214,6 @@ impl Upload {
                 if !deep.block.is_empty() {
                     deep.pack(&core.shared, &core.desk, Rc::clone(&self.core));
                 }
-                deep.on_room = None;
                 deep.done = Some(Box::new(done));
                 if deep.working == 0 {
                     core.finish_deep();
@@ -311,15 +293,15 @@ impl Core {
         let precondition = std::mem::take(&mut self.options.precondition);
         let packing = deep.packing;
         self.shared.engine.jobs.submit(move || {
-            let prepared =
-                failed.map_or(Ok(()), Err).and_then(|()| packing.into_staged()).and_then(|packed| {
-                    let (mut staged, stored, size, crc32c) = packed;
-                    staged.seal(seal.tag(&engine, Class::Deep, size, stored, crc32c)?)?;
-                    if stored >= FLUSHED_APART {
-                        staged.sync()?;
-                    }
-                    Ok(staged)
-                });
+            let prepared = failed.map_or_else(|| Arc::into_inner(packing).ok_or(StoreError::Lost(Lost)), Err);
+            let prepared = prepared.and_then(Packing::into_staged).and_then(|packed| {
+                let (mut staged, stored, size, crc32c) = packed;
+                staged.seal(seal.tag(&engine, Class::Deep, size, stored, crc32c)?)?;
+                if stored >= FLUSHED_APART {
+                    staged.sync()?;
+                }
+                Ok(staged)
+            });
             match prepared {
                 Ok(staged) => {
                     let reply = Box::new(move |result| ticket.redeem(result));
@@ -345,7 +327,7 @@ impl Deep {
         self.working += 1;
         let packing = Arc::clone(&self.packing);
         let level = shared.engine.level;
-        let work = move || packing.add(number, pack_block(&block, level));
+        let work = move || packing.add(number, pack_block(&block, level)).map(|_| ());
         desk.run(&shared.engine.jobs, work, move |result| packed(&core, result));
     }
 }
@@ -374,35 +356,11 @@ fn packed(core: &Rc<RefCell<Core>>, result: Result<Result<(), StoreError>, Lost>
     // The caller's closure runs with nothing borrowed, and may have ended the upload.
     if let Some(mut run) = on_room {
         run();
-        if let Body::Deep(deep) = &mut core.borrow_mut().body {
-            deep.on_room.get_or_insert(run);
+        if let Body::Deep(deep) = &mut core.borrow_mut().body
+            && deep.done.is_none()
+        {
+            deep.on_room = Some(run);
         }
-    }
-}
-
-impl Packing {
-    /// Writes a packed block, and those behind it that came before their turn.
-    fn add(&self, number: u64, packed: Packed) -> Result<(), StoreError> {
-        let mut inner = lock_of(&self.inner);
-        let inner = &mut *inner;
-        inner.early.insert(number, packed);
-        while let Some(packed) = inner.early.remove(&inner.next) {
-            let at = inner.packer.push(&packed);
-            inner.next += 1;
-            inner.staged.write_at(at, &packed.bytes)?;
-        }
-        Ok(())
-    }
-
-    /// The finished file, its bytes, the bytes of its content and their CRC-32C.
-    fn into_staged(self: Arc<Packing>) -> Result<(Staged, u64, u64, u32), StoreError> {
-        let packing = Arc::into_inner(self).ok_or(StoreError::Lost(Lost))?;
-        let PackingInner { staged, packer, .. } =
-            packing.inner.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (size, crc32c) = (packer.input(), packer.crc32c());
-        let (at, end) = packer.finish();
-        staged.write_at(at, &end)?;
-        Ok((staged, at + end.len() as u64, size, crc32c))
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloudstore::server::{Drainer, Options, Server};
 use cloudstore::storage::{self, Durability};
@@ -62,6 +62,11 @@ impl Host {
         &self.data
     }
 
+    /// Waits until it has ended by itself.
+    pub fn ended(mut self) {
+        self.thread.take().unwrap().join().unwrap();
+    }
+
     pub fn drainer(&self) -> Drainer {
         self.drainer.clone()
     }
@@ -83,6 +88,39 @@ impl Host {
 
     pub fn put(&self, target: &str, body: &[u8]) -> Reply {
         self.ask("PUT", target, &[], body)
+    }
+
+    /// Asks again and again until it is so.
+    pub fn until(&self, mut is_so: impl FnMut(&Host) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "it never came to that");
+        }
+    }
+
+    /// One value of `/metrics`.
+    pub fn metric(&self, name: &str) -> f64 {
+        let page = self.get("/metrics");
+        let line = page.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {}", page.text())).parse().unwrap()
+    }
+
+    /// The files below a folder of the data folder, in order.
+    pub fn files(&self, folder: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let top = self.data.join(folder);
+        let mut folders = vec![top.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => found.push(path.strip_prefix(&top).unwrap().to_str().unwrap().to_owned()),
+                }
+            }
+        }
+        found.sort();
+        found
     }
 }
 
@@ -120,6 +158,11 @@ impl Reply {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
+}
+
+/// Bytes that differ from their neighbours, and those of each MiB from those of others.
+pub fn sample(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n.wrapping_mul(31) ^ (n >> 8)) as u8).collect()
 }
 
 impl Client {

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use slab::Slab;
@@ -75,6 +77,8 @@ pub(super) struct Server {
     limits: RefCell<Rc<Limits>>,
     listeners: RefCell<Vec<Listener>>,
     conns: RefCell<Slab<Weak<Conn>>>,
+    /// How many they are, for other threads.
+    open: Arc<AtomicUsize>,
     /// How many of them an IP address has.
     by_address: RefCell<HashMap<IpAddr, usize>>,
     /// Connections whose last reply is on its way, or just out.
@@ -120,6 +124,7 @@ impl Http {
             limits: RefCell::default(),
             listeners: RefCell::default(),
             conns: RefCell::default(),
+            open: Arc::default(),
             by_address: RefCell::default(),
             lingering: Cell::new(0),
             turned_away: Cell::new(0),
@@ -265,6 +270,11 @@ impl Http {
         self.server.conns.borrow().len()
     }
 
+    /// The same for other threads, kept up to date without asking the loop.
+    pub fn open_connections(&self) -> Arc<AtomicUsize> {
+        self.server.open.clone()
+    }
+
     /// The base it lives on.
     pub fn base(&self) -> &EventBase {
         &self.server.base
@@ -374,11 +384,18 @@ impl Server {
         if let Some(ip) = ip_of(peer) {
             *self.by_address.borrow_mut().entry(ip).or_insert(0) += 1;
         }
-        self.conns.borrow_mut().insert(conn)
+        let key = self.conns.borrow_mut().insert(conn);
+        self.count_open();
+        key
     }
 
     pub(super) fn dismiss(&self, key: usize) {
         self.conns.borrow_mut().try_remove(key);
+        self.count_open();
+    }
+
+    fn count_open(&self) {
+        self.open.store(self.conns.borrow().len(), Ordering::Relaxed);
     }
 
     /// A connection of this address that was dismissed has nothing more to send.
