@@ -38,13 +38,13 @@ impl Client {
     pub fn new(server: ServerUrl) -> Result<Client, ClientError> {
         let places = match server.resolve() {
             Ok(places) => places,
-            Err(source) => return Err(ClientError::Unknown { server, source }),
+            Err(source) => return Err(ClientError::Unknown { server: server.to_string(), source }),
         };
         let place = match reachable(&places) {
             Ok(place) => place,
             Err(source) => {
                 let source = http::ClientError::Io(reactor::Error::Io { what: "connect", source });
-                return Err(ClientError::Unreachable { server, source });
+                return Err(ClientError::Unreachable { server: server.to_string(), source });
             }
         };
         let base = EventBase::new()?;

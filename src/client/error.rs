@@ -17,7 +17,7 @@ pub enum ClientError {
     #[error("cannot find {server}: {source}")]
     Unknown {
         /// The server.
-        server: ServerUrl,
+        server: String,
         /// What the system said.
         source: io::Error,
     },
@@ -25,7 +25,7 @@ pub enum ClientError {
     #[error("cannot reach {server}: {source}; is it running?")]
     Unreachable {
         /// The server.
-        server: ServerUrl,
+        server: String,
         /// What happened.
         source: http::ClientError,
     },
@@ -41,7 +41,7 @@ pub enum ClientError {
     #[error("{server} is no cloudstore server: {why}")]
     Strange {
         /// The server.
-        server: ServerUrl,
+        server: String,
         /// How it showed.
         why: String,
     },
@@ -55,7 +55,7 @@ pub enum ClientError {
     #[error("cannot ask {server}: {source}")]
     Request {
         /// The server.
-        server: ServerUrl,
+        server: String,
         /// Why.
         source: http::ClientError,
     },
@@ -78,17 +78,17 @@ impl ClientError {
 
     /// For an answer that is none of this server's kind.
     pub fn strange(server: &ServerUrl, why: impl ToString) -> ClientError {
-        ClientError::Strange { server: server.clone(), why: why.to_string() }
+        ClientError::Strange { server: server.to_string(), why: why.to_string() }
     }
 
     pub(super) fn of_exchange(server: &ServerUrl, source: http::ClientError) -> ClientError {
-        let server = server.clone();
+        let name = server.to_string();
         match source {
-            http::ClientError::Malformed(why) => ClientError::strange(&server, why),
+            http::ClientError::Malformed(why) => ClientError::strange(server, why),
             source @ (http::ClientError::Busy | http::ClientError::Invalid(_)) => {
-                ClientError::Request { server, source }
+                ClientError::Request { server: name, source }
             }
-            source => ClientError::Unreachable { server, source },
+            source => ClientError::Unreachable { server: name, source },
         }
     }
 }
