@@ -36,9 +36,7 @@ class Browser:
         atexit.register(self.close)
         self.number, self.read, self.events = 0, b"", []
         self.call("Browser.setDownloadBehavior", behavior="allowAndName", downloadPath=str(self.downloads), eventsEnabled=True)
-        self.call("Target.createTarget", url="about:blank")
-        pages = self.call("Target.getTargets")["targetInfos"]
-        target = next(page["targetId"] for page in pages if page["type"] == "page")
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 
     def close(self):

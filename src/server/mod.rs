@@ -165,11 +165,14 @@ pub struct Server {
     site: Arc<Site>,
     drainer: Drainer,
     end: End,
-    on_end: Rc<Cell<Option<Box<dyn FnOnce()>>>>,
+    on_end: OnEnd,
     /// Tells of the end; it lives as long as this handle.
     _ended: Event,
     threads: Vec<JoinHandle<()>>,
 }
+
+/// What runs when all loops have ended.
+type OnEnd = Rc<Cell<Option<Box<dyn FnOnce()>>>>;
 
 /// How a loop says that it has ended.
 #[derive(Clone)]
@@ -259,7 +262,7 @@ impl Server {
             site: Arc::clone(&site),
         };
         let shared = store.share();
-        let on_end: Rc<Cell<Option<Box<dyn FnOnce()>>>> = Rc::default();
+        let on_end = OnEnd::default();
         let told = Rc::clone(&on_end);
         let ended = Event::manual(base, EventFlags::empty(), move |_, _| {
             if let Some(on_end) = told.take() {
