@@ -21,7 +21,7 @@ fn options(data: impl Into<std::path::PathBuf>) -> Options {
 }
 
 fn content(step: u64) -> Vec<u8> {
-    let len = if step % 7 == 0 { 20_000 } else { step % 2000 + 8 };
+    let len = if step.is_multiple_of(7) { 20_000 } else { step % 2000 + 8 };
     step.to_le_bytes().into_iter().cycle().take(len as usize).collect()
 }
 
@@ -53,7 +53,7 @@ fn child() {
                     }
                 });
             } else {
-                let class = if step % 11 == 0 { Class::Deep } else { Class::Low };
+                let class = if step.is_multiple_of(11) { Class::Deep } else { Class::Low };
                 say(format!("\n+ {text} {step}\n"));
                 let upload = rig.store.begin_put(&name(&text), class, PutOptions::default(), || ()).unwrap();
                 let _ = upload.write(&content(step)).unwrap();
