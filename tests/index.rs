@@ -116,7 +116,7 @@ fn what_is_to_be_done_must_be_said() {
         );
     }
     let reply = host.ask("DELETE", "/index", &[], b"");
-    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD, POST")));
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD, POST, OPTIONS")));
 }
 
 /// Runs `cloudstore index` in an empty folder.
