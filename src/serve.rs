@@ -36,13 +36,13 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     }
     let base = EventBase::new()?;
     let server = Rc::new(Server::start(&base, options(&config, pool.clone()))?);
-    // A closed stdout is no reason not to serve.
-    let mut out = io::stdout();
     let place = format!("http://{}/, data in {}", server.address(), config.data.display());
+    let signals = on_signals(&base, &server, &logger, args, config)?;
+    // Who reads this may end the server in order. A closed stdout is no reason not to serve.
+    let mut out = io::stdout();
     let _ = writeln!(out, "listening on {place}").and_then(|()| out.flush());
     info!(target: "server", "listening on {}", place);
 
-    let signals = on_signals(&base, &server, &logger, args, config)?;
     // Until then a second signal can cut short what the first one waits for.
     server.on_end(move || signals.iter().for_each(Event::free));
     base.dispatch()?;
