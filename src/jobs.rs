@@ -1,6 +1,6 @@
 //! Blocking work off the loop.
 //!
-//! [`Jobs`] is a small fixed pool of threads. A [`Desk`] belongs to one loop: work that it sends to the pool is `Send`,
+//! [`Jobs`] is a small fixed pool of threads, one of them for urgent work alone. A [`Desk`] belongs to one loop: work that it sends to the pool is `Send`,
 //! what is to happen with the result stays behind at the desk under a number, and only that number and the result cross.
 
 use std::any::Any;
@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use reactor::{Event, EventBase, EventFlags, EventTicket, Notifier};
 
@@ -31,6 +32,8 @@ pub struct Submitter {
 
 /// A fixed pool of threads for work that blocks: flushes, compression, index commits.
 ///
+/// One more thread does only what is [urgent](Submitter::submit_urgent), so that it does not wait until long work ends.
+///
 /// Dropping it runs what is queued, then joins the threads; so it must not be dropped by one of its own jobs.
 pub struct Jobs {
     submitter: Submitter,
@@ -40,31 +43,39 @@ pub struct Jobs {
 struct Queue {
     state: Mutex<State>,
     bell: Condvar,
+    urgent_bell: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     urgent: VecDeque<Job>,
     waiting: VecDeque<Job>,
+    /// Not before their time, unless the pool ends.
+    later: Vec<(Instant, Job)>,
     /// No thread waits for more.
     is_closed: bool,
     /// Threads that still look for jobs.
     alive: usize,
+    /// The thread for urgent ones waits.
+    is_urgent_idle: bool,
 }
 
 impl Jobs {
-    /// Starts a pool of `threads` threads, at least one.
+    /// Starts a pool of `threads` threads, at least one, and the one for urgent work.
     ///
     /// # Errors
     /// If a thread cannot be started; those that were are joined.
     pub fn new(threads: usize) -> io::Result<Jobs> {
-        let queue = Arc::new(Queue { state: Mutex::default(), bell: Condvar::new() });
+        let queue =
+            Arc::new(Queue { state: Mutex::default(), bell: Condvar::new(), urgent_bell: Condvar::new() });
         let mut jobs = Jobs { submitter: Submitter { queue }, threads: Vec::new() };
-        for number in 0..threads.max(1) {
+        for number in 0..=threads.max(1) {
             let queue = Arc::clone(&jobs.submitter.queue);
             queue.lock().alive += 1;
             let worker = Arc::clone(&queue);
-            match thread::Builder::new().name(format!("job-{number}")).spawn(move || worker.work()) {
+            let is_for_urgent = number == 0;
+            let name = if is_for_urgent { "job-urgent".to_owned() } else { format!("job-{number}") };
+            match thread::Builder::new().name(name).spawn(move || worker.work(is_for_urgent)) {
                 Ok(thread) => jobs.threads.push(thread),
                 Err(error) => {
                     queue.lock().alive -= 1;
@@ -85,6 +96,7 @@ impl Drop for Jobs {
     fn drop(&mut self) {
         self.submitter.queue.lock().is_closed = true;
         self.submitter.queue.bell.notify_all();
+        self.submitter.queue.urgent_bell.notify_all();
         for thread in self.threads.drain(..) {
             // A job's panic is caught, so the thread ended well.
             let _ = thread.join();
@@ -113,11 +125,33 @@ impl Submitter {
     pub fn submit_urgent(&self, job: impl FnOnce() + Send + 'static) {
         self.queue.push(Box::new(job), true);
     }
+
+    /// As [`submit`](Self::submit), but not before `delay` has passed, except when the pool ends.
+    pub fn submit_later(&self, delay: Duration, job: impl FnOnce() + Send + 'static) {
+        let mut state = self.queue.lock();
+        if state.alive == 0 {
+            drop(state);
+            return drop(job);
+        }
+        state.later.push((Instant::now() + delay, Box::new(job)));
+        drop(state);
+        // The thread that waits for it does not know how long yet.
+        self.queue.urgent_bell.notify_one();
+    }
 }
 
 impl fmt::Debug for Submitter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Submitter").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Which of the later jobs is next, and in how long.
+    fn next_due(&self) -> Option<(usize, Duration)> {
+        let (at, due) = self.later.iter().map(|(due, _)| *due).enumerate().min_by_key(|(_, due)| *due)?;
+        let delay = due.saturating_duration_since(Instant::now());
+        Some((at, if self.is_closed { Duration::ZERO } else { delay }))
     }
 }
 
@@ -129,24 +163,39 @@ impl Queue {
             drop(state);
             return drop(job);
         }
+        let bell = if is_urgent && state.is_urgent_idle { &self.urgent_bell } else { &self.bell };
         match is_urgent {
-            true => state.urgent.push_back(job),
+            true => {
+                state.is_urgent_idle = false;
+                state.urgent.push_back(job);
+            }
             false => state.waiting.push_back(job),
         }
         drop(state);
-        self.bell.notify_one();
+        bell.notify_one();
     }
 
-    fn work(&self) {
+    fn work(&self, is_for_urgent: bool) {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.urgent.pop_front().or_else(|| state.waiting.pop_front()) {
+            let due = state.next_due().filter(|_| is_for_urgent);
+            let job = match due {
+                Some((at, Duration::ZERO)) => Some(state.later.swap_remove(at).1),
+                _ => state.urgent.pop_front(),
+            };
+            if let Some(job) = job.or_else(|| (!is_for_urgent).then(|| state.waiting.pop_front()).flatten()) {
                 drop(state);
                 let _ = catch_unwind(AssertUnwindSafe(job));
                 state = self.lock();
             } else if state.is_closed {
                 state.alive -= 1;
                 return;
+            } else if is_for_urgent {
+                state.is_urgent_idle = true;
+                let delay = due.map_or(Duration::MAX, |(_, delay)| delay);
+                let waited = self.urgent_bell.wait_timeout(state, delay);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                state.is_urgent_idle = false;
             } else {
                 state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
@@ -160,6 +209,7 @@ impl Queue {
 }
 
 type Parcel = (u64, Option<Box<dyn Any + Send>>);
+type Local = Box<dyn FnOnce()>;
 type Continuation = Box<dyn FnMut(Option<Box<dyn Any + Send>>)>;
 
 /// Where results arrive on a loop. `Clone`, on the loop's thread only.
@@ -176,6 +226,8 @@ struct DeskCore {
     sender: Sender<Parcel>,
     notifier: Notifier,
     awaited: Rc<RefCell<HashMap<u64, Continuation>>>,
+    /// What waits for the loop only.
+    local: Rc<RefCell<VecDeque<Local>>>,
     next: Cell<u64>,
 }
 
@@ -187,12 +239,23 @@ impl Desk {
     pub fn new(base: &EventBase) -> reactor::Result<Desk> {
         let (sender, receiver) = channel();
         let awaited: Rc<RefCell<HashMap<u64, Continuation>>> = Rc::default();
-        let mine = Rc::clone(&awaited);
-        let event =
-            Event::manual(base, EventFlags::PERSIST, move |event, _| deliver(event, &receiver, &mine))?;
+        let local: Rc<RefCell<VecDeque<Local>>> = Rc::default();
+        let (mine, here) = (Rc::clone(&awaited), Rc::clone(&local));
+        let event = Event::manual(base, EventFlags::PERSIST, move |event, _| {
+            deliver(event, &receiver, &mine);
+            // What they add has its own turn.
+            let count = here.borrow().len();
+            for _ in 0..count {
+                let next = here.borrow_mut().pop_front();
+                if let Some(run) = next {
+                    run();
+                }
+            }
+        })?;
         let notifier = base.notifier();
         let base = base.handle();
-        Ok(Desk { core: Rc::new(DeskCore { base, event, sender, notifier, awaited, next: Cell::new(0) }) })
+        let next = Cell::new(0);
+        Ok(Desk { core: Rc::new(DeskCore { base, event, sender, notifier, awaited, local, next }) })
     }
 
     /// The loop that it is on.
@@ -227,6 +290,12 @@ impl Desk {
         }
     }
 
+    /// Runs `done` from the loop, soon: for a result that is there already. Not if the desk's last handle is dropped before.
+    pub fn soon(&self, done: impl FnOnce() + 'static) {
+        self.core.local.borrow_mut().push_back(Box::new(done));
+        self.core.event.activate(EventFlags::empty());
+    }
+
     /// Runs `work` on the pool, then `done` on the loop.
     pub fn run<T: Send + 'static>(
         &self,
@@ -243,7 +312,8 @@ impl Drop for DeskCore {
     fn drop(&mut self) {
         self.event.free();
         let awaited = std::mem::take(&mut *self.awaited.borrow_mut());
-        drop(awaited);
+        let local = std::mem::take(&mut *self.local.borrow_mut());
+        drop((awaited, local));
     }
 }
 
@@ -373,20 +443,89 @@ mod tests {
     }
 
     #[test]
+    fn a_later_job_runs_when_it_is_due_or_when_the_pool_ends() {
+        let base = EventBase::new().unwrap();
+        let jobs = Jobs::new(2).unwrap();
+        let (sender, order) = channel();
+        let (first, second, third) = (sender.clone(), sender.clone(), sender);
+        jobs.submitter().submit_later(Duration::from_secs(3600), move || third.send(3).unwrap());
+        jobs.submitter().submit_later(Duration::from_millis(20), move || second.send(2).unwrap());
+        jobs.submitter().submit(move || first.send(1).unwrap());
+        assert_eq!((order.recv(), order.recv()), (Ok(1), Ok(2)));
+        // One that waits keeps nobody from ending.
+        base.dispatch().unwrap();
+        drop(jobs);
+        assert_eq!(order.recv(), Ok(3));
+    }
+
+    #[test]
+    fn a_local_result_arrives_from_the_loop_without_the_pool() {
+        let base = EventBase::new().unwrap();
+        let desk = Desk::new(&base).unwrap();
+        let seen: Rc<RefCell<Vec<u32>>> = Rc::default();
+        let (mine, again, next) = (Rc::clone(&seen), desk.clone(), Rc::clone(&seen));
+        desk.soon(move || {
+            mine.borrow_mut().push(1);
+            again.soon(move || next.borrow_mut().push(3));
+        });
+        let mine = Rc::clone(&seen);
+        desk.soon(move || mine.borrow_mut().push(2));
+        assert!(seen.borrow().is_empty());
+        base.dispatch().unwrap();
+        assert_eq!(*seen.borrow(), [1, 2, 3]);
+    }
+
+    #[test]
     fn urgent_jobs_come_first() {
         let jobs = Jobs::new(1).unwrap();
-        let (hold, held) = channel::<()>();
-        let (sender, order) = channel();
         let submitter = jobs.submitter();
-        submitter.submit(move || {
-            let _ = held.recv();
-        });
-        for (name, urgent) in [("a", false), ("b", true), ("c", false), ("d", true)] {
+        let (began, begun) = channel();
+        // Keeps a thread busy until the sender goes.
+        let hold = |is_urgent| {
+            let (hold, held) = channel::<()>();
+            let began = began.clone();
+            let job = move || {
+                began.send(()).unwrap();
+                let _ = held.recv();
+            };
+            if is_urgent {
+                submitter.submit_urgent(job)
+            } else {
+                submitter.submit(job)
+            }
+            begun.recv().unwrap();
+            hold
+        };
+        let (plain, urgent) = (hold(false), hold(true));
+        let (sender, order) = channel();
+        for (name, is_urgent) in [("a", false), ("b", true), ("c", false), ("d", true)] {
             let sender = sender.clone();
             let job = move || sender.send(name).unwrap();
-            if urgent { submitter.submit_urgent(job) } else { submitter.submit(job) }
+            if is_urgent { submitter.submit_urgent(job) } else { submitter.submit(job) }
         }
-        drop((hold, sender));
+        drop((plain, sender));
         assert_eq!(order.iter().collect::<String>(), "bdac");
+        drop(urgent);
+    }
+
+    #[test]
+    fn urgent_jobs_do_not_wait_for_long_ones() {
+        let jobs = Jobs::new(2).unwrap();
+        let submitter = jobs.submitter();
+        let (hold, held) = channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..10 {
+            let held = Arc::clone(&held);
+            submitter.submit(move || {
+                let _ = held.lock().unwrap().recv();
+            });
+        }
+        let (sender, answers) = channel();
+        for n in 0..10 {
+            let sender = sender.clone();
+            submitter.submit_urgent(move || sender.send(n).unwrap());
+        }
+        assert_eq!(answers.iter().take(10).sum::<u32>(), 45);
+        drop(hold);
     }
 }

@@ -37,8 +37,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     let base = EventBase::new()?;
     let server = Rc::new(Server::start(&base, options(&config, pool.clone()))?);
     let place = format!("http://{}/, data in {}", server.address(), config.data.display());
+    // Before anybody is told that it runs, and may send one.
     let signals = on_signals(&base, &server, &logger, args, config)?;
-    // Who reads this may end the server in order. A closed stdout is no reason not to serve.
+    // A closed stdout is no reason not to serve.
     let mut out = io::stdout();
     let _ = writeln!(out, "listening on {place}").and_then(|()| out.flush());
     info!(target: "server", "listening on {}", place);
@@ -81,14 +82,17 @@ fn on_signals(
         signals.push(event);
     }
     let (server, logger, args) = (Rc::downgrade(server), logger.clone(), args.clone());
-    let mut running = config;
+    let started = config;
+    let mut read = started.clone();
     let event = Event::signal(base, SIGHUP, move |_, _| {
         logger.reopen();
         let Some(server) = server.upgrade() else { return };
         match Config::load(&args) {
             Ok(config) => {
-                reload(&running, &config, &server, &logger);
-                running = config;
+                server.change(&options(&config, None));
+                logger.set_filter(config.log_level.clone());
+                tell_changes(&started, &read, &config);
+                read = config;
             }
             Err(error) => error!(target: "config", "the settings stay as they are: {error}"),
         }
@@ -98,16 +102,16 @@ fn on_signals(
     Ok(signals)
 }
 
-fn reload(running: &Config, config: &Config, server: &Server, logger: &Logger) {
-    server.change(&config.limits, config.min_free_disk, config.access_log);
-    logger.set_filter(config.log_level.clone());
-    for (key, effect) in running.changes(config) {
-        match effect {
-            Effect::Reload => info!(target: "config", "{key} is changed"),
-            Effect::Restart => {
-                warn!(target: "config", "{key} is changed in the settings, and takes effect when the server is started again");
-            }
-        }
+/// What was taken over is told once; what needs another start each time, as long as it differs from what runs.
+fn tell_changes(started: &Config, read: &Config, config: &Config) {
+    for (key, _) in read.changes(config).iter().filter(|(_, effect)| *effect == Effect::Reload) {
+        info!(target: "config", "{key} is changed");
+    }
+    for (key, _) in started.changes(config).iter().filter(|(_, effect)| *effect == Effect::Restart) {
+        warn!(
+            target: "config",
+            "{key} differs in the settings from what runs, and takes effect when the server is started again"
+        );
     }
     info!(target: "config", "the settings are read again, and the log is opened anew");
 }
@@ -119,6 +123,8 @@ fn options(config: &Config, pool: Option<Arc<Pool>>) -> Options {
     options.download_prefix.clone_from(&config.download_prefix);
     options.min_free_disk = config.min_free_disk;
     options.access_log = config.access_log;
+    options.cors.clone_from(&config.cors);
+    options.hosts.clone_from(&config.hosts);
     options.pool = pool;
     options
 }

@@ -43,9 +43,11 @@ pub enum Overflow {
     /// The caller waits until the worker has made room; nothing is lost.
     #[default]
     Block,
-    /// The record waits outside of the buffer, as long as at most `limit` bytes do; beyond it, as `DropNewest`.
+    /// The record waits outside of the buffer, as long as at most `limit` bytes do; beyond it, as `DropNewest`. The last
+    /// eighth of the limit is for records of [`Level::Error`] and [`Level::Fatal`], so that a flood of others does not
+    /// take their room.
     Grow {
-        /// Bytes, of all threads together.
+        /// Bytes, of all threads together, with the 24 that each record has beside its text.
         limit: usize,
     },
     /// The record is dropped and counted; the count becomes a record.
@@ -110,6 +112,8 @@ const LEAST_HALF: usize = 256;
 /// So they are asked for this many words early: some records' worth, about the time that it takes.
 const CLAIMED_AHEAD: usize = 128;
 const DEFAULT_GIVE_UP: Duration = Duration::from_secs(5);
+/// Under [`Overflow::Grow`], this part of the limit is kept for ERROR and FATAL.
+const KEPT_FOR_ERRORS: usize = 8;
 
 impl Builder {
     /// What passes the gate. Default: `info` for all targets.
@@ -464,12 +468,12 @@ impl Core {
             Append::Done => (),
             Append::Wake => self.shared.exchange.ring(),
             Append::Stopped => self.reject(),
-            outcome @ (Append::Full | Append::TooLong) => self.overflow(pair, record, outcome),
+            outcome @ (Append::Full | Append::TooLong) => self.overflow(pair, header.level, record, outcome),
         }
     }
 
     #[cold]
-    fn overflow(&self, pair: &Pair, record: Record<'_>, mut outcome: Append) {
+    fn overflow(&self, pair: &Pair, level: Level, record: Record<'_>, mut outcome: Append) {
         loop {
             let is_too_long = outcome == Append::TooLong;
             let spills = match self.overflow {
@@ -478,7 +482,7 @@ impl Core {
                     let is_hasty = Producer::with(Producer::is_hasty).unwrap_or(false);
                     is_too_long || is_hasty || self.shared.exchange.is_worker()
                 }
-                Overflow::Grow { limit } => self.reserve_spill(record, limit),
+                Overflow::Grow { limit } => self.reserve_spill(record, room_of(level, limit)),
                 Overflow::DropNewest => is_too_long && !pair.has_spill(),
             };
             if spills {
@@ -540,4 +544,9 @@ impl Drop for Core {
     fn drop(&mut self) {
         self.shutdown();
     }
+}
+
+/// Bytes up to which a record of this level may wait outside of its buffer.
+fn room_of(level: Level, limit: usize) -> usize {
+    if level >= Level::Error { limit } else { limit - limit / KEPT_FOR_ERRORS }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use logger::sink::Memory;
-use logger::{Filter, Level, Logger, Mode, Overflow, info, warn};
+use logger::{Filter, Level, Logger, Mode, Overflow, error, info, warn};
 use proptest::prelude::*;
 use util::{Gated, messages, without_drops};
 
@@ -101,13 +101,53 @@ fn grow_keeps_to_its_limit_and_counts_the_rest() {
         assert_eq!(kept.len() + dropped, RECORDS);
         // What is dropped is the newest; what is kept takes the limit, give or take a record and the halves.
         assert!(kept.iter().enumerate().all(|(nth, message)| *message == nth.to_string()));
-        // Three words before the message, and one for it.
-        let size = 3 * 8 + 8;
-        assert!((LIMIT / size..LIMIT / size * 2).contains(&kept.len()), "{}", kept.len());
+        // Three words before the message, and one for it. An eighth is for errors.
+        let most = (LIMIT - LIMIT / 8) / (3 * 8 + 8);
+        assert!((most..most + 50).contains(&kept.len()), "{}", kept.len());
         // There is room again.
         info!(logger: logger, "again");
         logger.flush();
         assert!(gated.memory.text().ends_with(" again\n"));
+    }
+}
+
+#[test]
+fn a_full_grow_has_room_for_errors() {
+    const ERRORS: usize = 30;
+    const LIMIT: usize = 10_000;
+    for mode in MODES {
+        let gated = Gated::shut();
+        let logger = Logger::builder("room for errors")
+            .half(256)
+            .mode(mode)
+            .overflow(Overflow::Grow { limit: LIMIT })
+            .sink(gated.clone())
+            .build()
+            .unwrap();
+        info!(logger: logger, "0");
+        gated.wait_until_held();
+        // Each takes a word behind the three before it, so 39 errors fit into the eighth that is left.
+        for _ in 0..1000 {
+            info!(logger: logger, "info");
+            warn!(logger: logger, "warn");
+        }
+        for nth in 0..ERRORS {
+            info!(logger: logger, "info");
+            error!(logger: logger, "error {nth}");
+        }
+        for _ in 0..1000 {
+            error!(logger: logger, "more");
+        }
+        gated.open();
+        logger.flush();
+        let text = gated.memory.text();
+        let (dropped, kept) = without_drops(&text);
+        assert_eq!(kept.len() + dropped, 1 + 2000 + 2 * ERRORS + 1000);
+        let errors: Vec<_> = kept.iter().filter(|message| message.starts_with("error ")).collect();
+        let expected: Vec<_> = (0..ERRORS).map(|nth| format!("error {nth}")).collect();
+        assert_eq!(errors, expected.iter().collect::<Vec<_>>());
+        let more = kept.iter().filter(|message| **message == "more").count();
+        assert!(more < 20, "the limit holds for errors too: {more}");
     }
 }
 

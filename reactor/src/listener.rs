@@ -123,6 +123,8 @@ struct State {
     is_ready: Cell<bool>,
     pause: Cell<Option<TimerKey>>,
     next_pause: Cell<Duration>,
+    /// A failure before this time was told already.
+    told_until: Cell<Nanos>,
     is_counted: Cell<bool>,
     is_freed: Cell<bool>,
 }
@@ -203,6 +205,7 @@ impl Listener {
             is_ready: Cell::new(false),
             pause: Cell::new(None),
             next_pause: Cell::new(FIRST_PAUSE),
+            told_until: Cell::new(0),
             is_counted: Cell::new(false),
             is_freed: Cell::new(false),
         });
@@ -291,6 +294,21 @@ impl Listener {
     #[doc(alias = "evconnlistener_free")]
     pub fn free(&self) {
         self.state.free();
+    }
+
+    /// Tries again at once if it pauses after a failure: something was given back that may have been missing.
+    pub(crate) fn retry(&self) {
+        if let Some(pause) = self.state.pause.take() {
+            let until = self.state.base.timer_deadline(pause).unwrap_or(0);
+            self.state.told_until.set(until);
+            self.state.base.remove_timer(pause);
+            self.state.attend();
+        }
+    }
+
+    /// Its socket, until it is freed.
+    pub(crate) fn socket(&self) -> Option<Rc<OwnedFd>> {
+        self.state.open.borrow().as_ref().map(|(fd, _)| fd.clone())
     }
 
     /// Whether it was freed, by hand or with its base.
@@ -410,11 +428,20 @@ impl State {
 
     /// Pauses, then tells. The connection still waits, and its edge is spent: the timer tries again.
     fn fail(self: &Rc<Self>, listener: &Listener, error: io::Error) -> Called {
+        let now = self.base.clock().now();
+        let is_told = now < self.told_until.get();
         let pause = self.next_pause.get();
-        self.next_pause.set((pause * 2).min(LONGEST_PAUSE));
-        let deadline = self.base.clock().now().saturating_add(nanos(pause));
+        let deadline = if is_told {
+            self.told_until.get()
+        } else {
+            self.next_pause.set((pause * 2).min(LONGEST_PAUSE));
+            now.saturating_add(nanos(pause))
+        };
         let timer = self.base.insert_timer(Lane::Heap, deadline, self.clone(), EventFlags::TIMEOUT);
         self.pause.set(Some(timer));
+        if is_told {
+            return Called::Empty;
+        }
         let called = self.on_error.call(|on_error| on_error(listener, &error));
         if called == Called::Empty {
             // An open listener always has an address.

@@ -4,7 +4,7 @@
 mod web;
 
 use std::cell::{Cell, RefCell};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -49,13 +49,32 @@ fn connection_close_and_old_clients_end_with_the_reply() {
     for request in [
         "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
-        "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close, keep-alive\r\n\r\n",
     ] {
         let words = w.last_words(request.as_bytes());
         assert!(words.starts_with("HTTP/1.1 200 OK\r\n"), "{words}");
         assert!(words.contains("\r\nConnection: close\r\n") && words.ends_with("GET / None "), "{words}");
     }
     assert_eq!(w.http.connections(), 0);
+}
+
+#[test]
+fn an_old_client_may_keep_its_connection() {
+    let w = echo();
+    w.http.route("/stream", |req| {
+        let stream = req.reply(200).stream();
+        stream.write(b"until the end").unwrap();
+        stream.finish();
+    });
+    let client = w.client();
+    for n in 0..3 {
+        let answer = client.ask(&w, &format!("GET /{n} HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"));
+        assert_eq!(answer.text(), format!("GET /{n} None "));
+        assert_eq!(answer.header("connection"), Some("keep-alive"));
+    }
+    // What has no length can only end with the connection.
+    let answer = client.ask(&w, "GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!((answer.text(), answer.header("connection")), ("until the end", Some("close")));
 }
 
 #[test]
@@ -143,6 +162,73 @@ fn malformed_requests_are_refused_and_the_connection_closed() {
 }
 
 #[test]
+fn limits_hold_at_the_byte() {
+    let w = echo();
+    w.limit(|limits| {
+        limits.max_target_bytes = 100;
+        limits.max_header_bytes = 400;
+        limits.max_body_bytes = 10;
+    });
+    let target = |n: usize| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(n - 1));
+    let head = |n: usize| {
+        let rest = "GET / HTTP/1.1\r\nHost: h\r\nA: \r\n\r\n".len();
+        format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "b".repeat(n - rest))
+    };
+    let fields = |n: usize| format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a:\r\n".repeat(n - 1));
+    let sized =
+        |n: usize| format!("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: {n}\r\n\r\n{}", "c".repeat(n));
+    let chunked = |n: usize| {
+        let chunks: String = (0..n).map(|_| "1\r\nc\r\n").collect();
+        format!("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
+    };
+    for (request, status) in [
+        (target(100), 200),
+        (target(101), 414),
+        (head(400), 200),
+        (head(401), 431),
+        (format!("\r\n\r\n\r\n\r\n{}", head(400)), 200),
+        (sized(10), 200),
+        (sized(11), 413),
+        (chunked(10), 200),
+        (chunked(11), 413),
+    ] {
+        // At once, byte by byte, and behind another one.
+        let client = w.client();
+        client.send(&w, request.as_bytes());
+        assert_eq!(client.answer(&w, false).status, status, "{request}");
+        let client = w.client();
+        for byte in request.as_bytes().chunks(1) {
+            client.send(&w, byte);
+        }
+        assert_eq!(client.answer(&w, false).status, status, "byte by byte: {request}");
+        let client = w.client();
+        client.send(&w, format!("{GET}{request}").as_bytes());
+        assert_eq!(client.answer(&w, false).status, 200);
+        assert_eq!(client.answer(&w, false).status, status, "behind another: {request}");
+    }
+    w.limit(|limits| limits.max_header_bytes = 4000);
+    assert_eq!(w.ask(&fields(128)).status, 200);
+    assert_eq!(w.ask(&fields(129)).status, 431);
+}
+
+/// Extensions may be as long as the body, and a little longer.
+#[test]
+fn chunk_extensions_are_bounded_by_the_body() {
+    let w = echo();
+    let ask = |chunk: &str, n: usize| {
+        let chunks = chunk.repeat(n);
+        let text =
+            format!("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
+        w.ask(&text).status
+    };
+    let signed = format!("64;signature={}\r\n{}\r\n", "s".repeat(80), "x".repeat(100));
+    assert_eq!(ask(&signed, 1000), 200);
+    let bloated = format!("1;{}\r\nx\r\n", "s".repeat(80));
+    assert_eq!(ask(&bloated, 100), 200);
+    assert_eq!(ask(&bloated, 1000), 400);
+}
+
+#[test]
 fn paths_and_methods_choose_the_handler() {
     let w = world();
     let (told, hears) = shared::<Vec<u16>>();
@@ -196,6 +282,34 @@ fn head_has_the_headers_of_get_and_no_body() {
     let same = client.ask(&w, "GET /same HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!((same.status, same.header("etag"), same.header("content-length")), (304, Some("\"x\""), None));
     assert_eq!(client.ask(&w, "GET /whole HTTP/1.1\r\nHost: h\r\n\r\n").text(), "four");
+}
+
+#[test]
+fn headers_can_be_added_before_the_answer_is_known() {
+    let w = world();
+    w.http.route("/plain", |mut req| {
+        req.add_reply_header("A", "1");
+        req.add_reply_header("Content-Length", "99");
+        req.add_reply_header("Date", "long ago");
+        req.reply(200).header("Date", "now").header("B", "2").body("x").send();
+    });
+    w.http.route("/late", |mut req| {
+        req.add_reply_header("A", "1");
+        req.collect_body(9, |req, _| req.reply(200).header("Date", "now").header("B", "2").body("x").send());
+    });
+    w.http.route("/broken", |mut req| {
+        req.add_reply_header("A", "1\r\nB: 2");
+        req.collect_body(9, |req, _| req.reply(200).body("x").send());
+    });
+    let client = w.client();
+    let expected = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nA: 1\r\nDate: now\r\nB: 2\r\n\r\n";
+    for _ in 0..2 {
+        assert_eq!(client.ask(&w, "GET /plain HTTP/1.1\r\nHost: h\r\n\r\n").head, expected);
+        let late = client.ask(&w, "PUT /late HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
+        assert_eq!(late.head, expected);
+        let broken = client.ask(&w, "PUT /broken HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
+        assert_eq!((broken.status, broken.text(), broken.header("b")), (500, "", None));
+    }
 }
 
 #[test]
@@ -712,6 +826,138 @@ fn a_client_that_takes_nothing_is_dropped() {
     assert!(client.rest(&w).len() < 50_000_000);
 }
 
+/// Clients that drip heads and bodies neither hold up another one nor stay.
+#[test]
+fn dripping_clients_are_cut_while_another_is_served() {
+    let clock = SteppedClock::new();
+    let w = stepped(&clock);
+    w.limit(|limits| {
+        limits.head_timeout = Duration::from_secs(10);
+        limits.body_timeout = Duration::from_secs(10);
+        limits.idle_timeout = Duration::from_secs(10);
+    });
+    w.http.route("/body", |req| {
+        req.on_body(|_, event| {
+            if let BodyEvent::Data(data) = event {
+                data.drain(usize::MAX).unwrap();
+            }
+        });
+    });
+    w.http.route("/ignored", |req| req.reply(200).send());
+    w.http.route("/", |req| req.reply(200).body("hello").send());
+    let begins = [
+        "GET / HTTP/1.1\r\nHost: h\r\nA: ",
+        "PUT /body HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n",
+        "PUT /body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nFFFF\r\n",
+        "PUT /body HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        "PUT /ignored HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n",
+        "",
+    ];
+    let dripping: Vec<_> = (0..60)
+        .map(|n| {
+            let client = w.client();
+            client.send(&w, begins[n % begins.len()].as_bytes());
+            client
+        })
+        .collect();
+    let normal = w.client();
+    for tick in 0..=200 {
+        assert_eq!(normal.ask(&w, GET).text(), "hello");
+        if tick % 10 == 0 {
+            dripping.iter().filter(|client| !client.is_over()).for_each(|client| client.send(&w, b"a"));
+        }
+        clock.advance(Duration::from_millis(100));
+    }
+    w.turn();
+    assert!(dripping.iter().all(Client::is_over));
+    assert_eq!(w.http.connections(), 1);
+    for (n, client) in dripping.iter().enumerate() {
+        let words = client.got();
+        let expected = if n % begins.len() == 4 { 200 } else { 408 };
+        assert!(words.starts_with(format!("HTTP/1.1 {expected} ").as_bytes()), "{n}: {words:?}");
+    }
+}
+
+/// A client that takes a little, again and again, holds what waits for it no longer than one that takes nothing.
+#[test]
+fn a_client_that_takes_too_little_is_dropped() {
+    const RATE: u64 = 100_000_000;
+    for (min_reply_rate, is_dropped) in [(RATE, true), (0, false)] {
+        let clock = SteppedClock::new();
+        let w = stepped(&clock);
+        w.limit(|limits| limits.min_reply_rate = min_reply_rate);
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 30).unwrap();
+        let file = FileSegment::new(file, 0, 1 << 30).unwrap();
+        let last = file.clone();
+        w.http.route("/", move |req| req.reply(200).file(file.clone()).send());
+        w.http.route("/last", move |req| req.reply(200).file(last.clone()).close().send());
+        for path in ["/", "/last"] {
+            let (told, tells) = shared::<Vec<bool>>();
+            w.http.on_exchange(move |it| tells.borrow_mut().push(it.is_whole));
+            let client = w.client();
+            client.send(&w, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+            w.until(|| client.has_something());
+            let start = clock.elapsed();
+            let mut piece = vec![0; 300_000];
+            w.until(|| {
+                // Some, so that writing goes on; never all that there is. Time passes with the bytes.
+                if (&client.stream).read(&mut piece).is_ok() {
+                    clock.advance(Duration::from_millis(100));
+                }
+                !told.borrow().is_empty() || clock.elapsed() - start > Duration::from_secs(100)
+            });
+            let time = clock.elapsed() - start;
+            if is_dropped {
+                assert!(is_about(time, 60), "{path}: {time:?}");
+                assert_eq!(told.take(), [false]);
+            } else {
+                assert_eq!(told.take(), [false; 0], "{path}");
+            }
+            drop(client);
+            w.until(|| is_dropped || !told.borrow().is_empty());
+        }
+    }
+}
+
+/// What lingers with its last reply holds a place.
+#[test]
+fn a_connection_that_lingers_counts() {
+    let w = echo();
+    for change in [
+        |limits: &mut Limits| limits.max_connections = 2,
+        |limits: &mut Limits| limits.max_connections_per_address = 2,
+    ] {
+        w.http.set_limits(Limits::default());
+        w.limit(change);
+        let last = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        let clients = [w.client(), w.client()];
+        assert_eq!(clients[0].ask(&w, last).status, 200);
+        clients[1].send(&w, b"malformed\r\n\r\n");
+        assert!(clients[1].rest(&w).starts_with(b"HTTP/1.1 400 "));
+        assert_eq!(w.http.connections(), 0, "no request can come on them");
+        assert!(w.client().rest(&w).starts_with(b"HTTP/1.1 503 "));
+        drop(clients);
+        w.until(|| {
+            let client = w.client();
+            client.ask(&w, last).status == 200
+        });
+    }
+}
+
+/// Those that are one too many do not become too many themselves.
+#[test]
+fn turning_away_is_bounded() {
+    let w = echo();
+    w.limit(|limits| limits.max_connections = 0);
+    let clients: Vec<_> = (0..300).map(|_| w.client()).collect();
+    let words: Vec<_> = clients.iter().map(|client| client.rest(&w)).collect();
+    let answered = words.iter().filter(|words| words.starts_with(b"HTTP/1.1 503 ")).count();
+    assert_eq!((answered, words.iter().filter(|words| words.is_empty()).count()), (256, 44));
+    drop(clients);
+    w.until(|| w.client().rest(&w).starts_with(b"HTTP/1.1 503 "));
+}
+
 #[test]
 fn one_connection_too_many_is_told() {
     let w = echo();
@@ -1007,6 +1253,77 @@ fn a_client_that_leaves_in_a_pause() {
     assert_eq!(w.http.connections(), 0);
 }
 
+/// An upload that waits, for a disk say, is dropped when its client is gone; one that is whole in the kernel is not.
+#[test]
+fn a_client_that_leaves_in_a_pause_is_noticed() {
+    let sized = |n: usize| format!("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: {n}\r\n\r\nabc");
+    let chunked = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n".to_owned();
+    for (request, more, resets, is_lost) in [
+        (sized(10), "", false, true),
+        (sized(10), "defg", false, true),
+        (sized(10), "defghij", false, false),
+        (sized(10), "defg", true, true),
+        (chunked.clone(), "3\r\nabc\r\n", true, true),
+        (chunked.clone(), "3\r\nabc\r\n0\r\n\r\n", false, false),
+    ] {
+        for at_once in [false, true] {
+            let w = world();
+            let (held, body) = shared::<Option<Body>>();
+            let (outcome, tells) = shared::<Vec<Option<BodyError>>>();
+            w.http.route("/", move |req| {
+                let (held, tells) = (held.clone(), tells.clone());
+                let mut is_paused = false;
+                req.on_body(move |body, event| match event {
+                    BodyEvent::Data(data) => {
+                        data.drain(usize::MAX).unwrap();
+                        if !is_paused {
+                            is_paused = true;
+                            body.pause();
+                            held.replace(Some(body.clone()));
+                        }
+                    }
+                    BodyEvent::End(req) => {
+                        tells.borrow_mut().push(None);
+                        req.reply(200).send();
+                    }
+                    BodyEvent::Failed(error) => tells.borrow_mut().push(Some(error)),
+                });
+            });
+            let client = w.client();
+            if at_once && !resets {
+                // The end comes in the same poll as the body.
+                (&client.stream).write_all(format!("{request}{more}").as_bytes()).unwrap();
+                client.end();
+                w.until(|| body.borrow().is_some());
+            } else {
+                client.send(&w, request.as_bytes());
+                w.until(|| body.borrow().is_some());
+                client.send(&w, more.as_bytes());
+                if resets {
+                    client.reset();
+                    w.until(|| !outcome.borrow().is_empty());
+                    assert_eq!(outcome.take(), [Some(BodyError::Disconnected)]);
+                    continue;
+                }
+                client.end();
+            }
+            for _ in 0..10 {
+                w.turn();
+            }
+            let case = format!("{request:?} {more:?} {at_once}");
+            if is_lost {
+                w.until(|| !outcome.borrow().is_empty());
+                assert_eq!(outcome.take(), [Some(BodyError::Disconnected)], "{case}");
+            } else {
+                assert!(outcome.borrow().is_empty(), "{case}");
+                body.take().unwrap().resume();
+                assert_eq!(client.answer(&w, false).status, 200, "{case}");
+                assert_eq!(outcome.take(), [None], "{case}");
+            }
+        }
+    }
+}
+
 #[test]
 fn listeners_and_connections_may_come_from_elsewhere() {
     let w = echo();
@@ -1032,20 +1349,32 @@ fn a_long_reply_outlives_the_idle_time() {
     const SIZE: usize = 30_000_000;
     let clock = SteppedClock::new();
     let w = stepped(&clock);
+    // Its pace is that of this machine's kernel, not of the clock.
+    w.limit(|limits| limits.write_timeout = Duration::ZERO);
     w.http.route("/", |req| req.reply(200).shared(vec![b'x'; SIZE]).send());
+    let out = Rc::new(Cell::new(None));
+    let (when, time) = (out.clone(), clock.clone());
+    w.http.on_exchange(move |_| when.set(Some(time.elapsed())));
     let client = w.client();
     client.send(&w, GET.as_bytes());
     w.until(|| w.http.connections() == 1);
+    let head =
+        "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 30000000\r\n\r\n".len();
     let (mut piece, mut got) = (vec![0; 100_000], 0);
-    while got < SIZE {
-        if let Ok(n) = std::io::Read::read(&mut &client.stream, &mut piece) {
+    while out.get().is_none() {
+        if let Ok(n) = (&client.stream).read(&mut piece) {
             assert_ne!(n, 0, "closed after {got} bytes");
             got += n;
+            clock.advance(Duration::from_secs(2));
         }
-        clock.advance(Duration::from_secs(2));
         w.turn();
     }
     assert!(clock.elapsed() > Duration::from_secs(300));
+    // The time for the next request begins when the last byte has left.
+    let left = out.get().unwrap() + Duration::from_secs(74) - clock.elapsed();
+    clock.advance(left);
+    w.until(|| client.is_idle_after(SIZE + head - got));
+    assert_eq!(client.ask(&w, GET).status, 200);
 }
 
 /// A file that is shorter than promised cuts the reply short; the server goes on.

@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
 
 use reactor::evbuffer::FileSegment;
+use reactor::http::BodyEvent;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use web::*;
 
@@ -79,4 +80,31 @@ fn a_warm_request_allocates_nothing_and_an_idle_connection_is_small() {
     let live = change.bytes_allocated as i64 - change.bytes_deallocated as i64;
     eprintln!("an idle connection holds {} bytes", live / 500);
     assert!(live / 500 < 3072, "{} bytes", live / 500);
+
+    // Nor does one that was busy: a large body each way, and pipelined requests.
+    w.http.route("/sink", |req| {
+        req.on_body(|_, event| match event {
+            BodyEvent::Data(data) => _ = data.drain(usize::MAX),
+            BodyEvent::End(req) => req.reply(200).shared(vec![b'x'; 1_000_000]).send(),
+            BodyEvent::Failed(_) => (),
+        });
+    });
+    let busy = || {
+        let client = w.client();
+        let mut upload = b"PUT /sink HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n".to_vec();
+        upload.resize(upload.len() + 1_000_000, b'y');
+        client.send(&w, &upload);
+        assert_eq!(client.answer(&w, false).body.len(), 1_000_000);
+        client.send(&w, &request.repeat(100));
+        (0..100).for_each(|_| _ = client.answer(&w, false));
+        client.forget()
+    };
+    let mut more: Vec<_> = Vec::with_capacity(100);
+    more.extend((0..50).map(|_| busy()));
+    let region = Region::new(ALLOCATOR);
+    more.extend((0..50).map(|_| busy()));
+    let change = region.change();
+    let live = change.bytes_allocated as i64 - change.bytes_deallocated as i64;
+    eprintln!("one that was busy holds {} bytes", live / 50);
+    assert!(live / 50 < 3072, "{} bytes", live / 50);
 }

@@ -9,7 +9,8 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::http::{BodyEvent, BodyStream, ClientError, ClientTimeouts, Connection, ReplyEvent};
+use reactor::evbuffer::FileSegment;
+use reactor::http::{Body, BodyEvent, BodyStream, ClientError, ClientTimeouts, Connection, ReplyEvent};
 use reactor::{EventBase, Outcome, SteppedClock};
 use web::*;
 
@@ -258,6 +259,124 @@ fn an_early_refusal_is_heard_while_the_body_is_sent() {
     assert_eq!(out.done(&w), (413, "too much".to_owned()));
     conn.request("PUT", "/").body("not sent").expect_continue().send(out.listener()).unwrap();
     assert_eq!(out.done(&w), (413, "too much".to_owned()));
+}
+
+/// What is not sent yet when a refusal comes is not sent any more.
+#[test]
+fn a_refusal_ends_the_upload() {
+    let w = world();
+    w.http.route("/", |req| req.reply(413).body("too much").send());
+    let (received, counts) = shared::<Vec<u64>>();
+    w.http.on_exchange(move |it| counts.borrow_mut().push(it.received));
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(1 << 32).unwrap();
+    let file = FileSegment::new(file, 0, 1 << 32).unwrap();
+    for expects in [false, true] {
+        let conn = client_of(&w);
+        let out = Outcomes::default();
+        let request = conn.request("PUT", "/").file_range(&file, 0..1 << 32);
+        let request = if expects { request.expect_continue() } else { request };
+        request.send(out.listener()).unwrap();
+        assert_eq!(conn.unsent() >> 32, 1);
+        assert_eq!(out.done(&w), (413, "too much".to_owned()));
+        assert_eq!(conn.unsent(), 0);
+
+        let (asked, asks) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        let (count, is_alive) = (asked.clone(), asks.clone());
+        let request = conn.request("PUT", "/");
+        let request = if expects { request.expect_continue() } else { request };
+        let stream = request.stream_sized(1 << 32, out.listener()).unwrap();
+        let _own = stream.clone();
+        is_alive.set(true);
+        stream.on_drained(move |stream| {
+            let _ = &is_alive;
+            count.set(count.get() + 1);
+            let _ = stream.write(&[0; 100_000]);
+        });
+        assert_eq!(out.done(&w), (413, "too much".to_owned()));
+        assert!(!stream.is_open() && asked.get() < 200, "{} pieces", asked.get());
+        assert_eq!(Rc::strong_count(&asks), 1, "what makes the body is dropped");
+    }
+    assert!(received.take().iter().all(|&n| n < 1 << 28));
+}
+
+/// The server's time begins when it has the request, however long that took.
+#[test]
+fn a_long_upload_leaves_the_server_its_time() {
+    let clock = SteppedClock::new();
+    let w = stepped(&clock);
+    let (held, kept) = shared::<Vec<reactor::http::Request>>();
+    let (paused, bodies) = shared::<Vec<Body>>();
+    w.http.route("/", move |req| {
+        let (held, paused) = (held.clone(), paused.clone());
+        let mut is_first = true;
+        req.on_body(move |body, event| match event {
+            BodyEvent::Data(data) => {
+                data.drain(usize::MAX).unwrap();
+                if std::mem::take(&mut is_first) {
+                    body.pause();
+                    paused.borrow_mut().push(body.clone());
+                }
+            }
+            BodyEvent::End(req) => held.borrow_mut().push(req),
+            BodyEvent::Failed(error) => panic!("{error}"),
+        });
+    });
+    let conn = client_of(&w);
+    let seconds = Duration::from_secs;
+    conn.set_timeouts(ClientTimeouts { reply: seconds(10), write: seconds(60), ..ClientTimeouts::default() });
+    let out = Outcomes::default();
+    conn.request("PUT", "/").body(vec![0; 50_000_000]).send(out.listener()).unwrap();
+    w.until(|| !bodies.borrow().is_empty());
+    for _ in 0..19 {
+        clock.advance(seconds(1));
+        w.turn();
+    }
+    assert!(!out.is_over(), "it is the client's turn");
+    bodies.take().iter().for_each(Body::resume);
+    w.until(|| !kept.borrow().is_empty());
+    let time = w.pass_until(&clock, || out.is_over());
+    assert!(time >= seconds(10) && time < seconds(11), "{time:?}");
+    assert!(out.failed(&w).contains("too long"));
+}
+
+/// A server that takes no more, and says nothing either.
+#[test]
+fn a_server_that_shuts_its_ears_is_not_waited_for_long() {
+    let clock = SteppedClock::new();
+    let base = EventBase::builder().clock(&clock).build().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let conn = Connection::new(&base, &reactor::Address::Inet(listener.local_addr().unwrap())).unwrap();
+    let out = Outcomes::default();
+    conn.request("PUT", "/").body(vec![0; 50_000_000]).send(out.listener()).unwrap();
+    assert_eq!(base.dispatch().unwrap(), Outcome::NoEvents);
+    assert!(out.is_over() && clock.elapsed() < Duration::from_secs(130), "{:?}", clock.elapsed());
+}
+
+/// What is done leaves no timer behind that would keep the loop running.
+#[test]
+fn an_answered_expectation_leaves_nothing_behind() {
+    let clock = SteppedClock::new();
+    let w = stepped(&clock);
+    w.http.route("/", |req| req.collect_body(100, |req, _| req.reply(200).send()));
+    let conn = client_of(&w);
+    let http = w.http.clone();
+    let is_done = Rc::new(Cell::new(false));
+    let done = is_done.clone();
+    conn.request("PUT", "/")
+        .body("body")
+        .expect_continue()
+        .send(move |conn, event| {
+            if matches!(event, ReplyEvent::End) {
+                done.set(true);
+                conn.close();
+                http.free();
+            }
+        })
+        .unwrap();
+    assert_eq!(w.base.dispatch().unwrap(), Outcome::NoEvents);
+    assert!(is_done.get());
+    assert_eq!(clock.elapsed(), Duration::ZERO);
 }
 
 #[test]

@@ -133,6 +133,11 @@ settings! {
     /// [default: none]
     #[arg(value_name = "ORIGINS")]
     Reload cors,
+    /// Names that the server is called by, separated by commas, besides IP addresses and localhost; requests for others
+    /// are refused, so that no page can pass for one of the server's; * for any
+    /// [default: none where only this machine reaches it, else any]
+    #[arg(value_name = "NAMES")]
+    Reload hosts,
 }
 
 /// The setting that was probably meant, if one is near.

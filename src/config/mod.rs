@@ -38,7 +38,7 @@ pub use keys::{Effect, ServeArgs};
 use crate::storage::{self, Durability};
 use file::{Contents, Given};
 use keys::{KEYS, suggestion};
-use value::{Bytes, Count, FilterText, Origins, Prefix, Setting};
+use value::{Bytes, Count, FilterText, Hosts, Origins, Prefix, Setting};
 
 /// The form of a log record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -100,6 +100,8 @@ pub struct Config {
     pub min_free_disk: u64,
     /// Origins whose pages may call the server, in lower case and without a default port, or `*`; none if it is empty.
     pub cors: Vec<String>,
+    /// Names that requests may be for besides IP addresses and `localhost`, in lower case; none for any.
+    pub hosts: Option<Vec<String>>,
     /// All settings as they are shown, in the order of the options.
     settings: Vec<Shown>,
     notes: Vec<String>,
@@ -121,6 +123,8 @@ struct Surroundings {
 }
 
 const PREFIX: &str = "CLOUDSTORE_";
+/// Variables that are no settings of a server: where its file is, and where clients find it.
+const OTHERS: [&str; 2] = ["CONFIG", "SERVER"];
 
 impl Config {
     /// Reads the settings from these options, the environment and the file that they name. Called again it reads them
@@ -243,7 +247,7 @@ fn read_environment(around: &Surroundings, given: &mut Vec<Given>, contents: &mu
         around.variables.iter().filter_map(|(name, value)| Some((name.to_str()?, value))).collect();
     variables.sort_unstable();
     for (name, value) in variables {
-        let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| *rest != "CONFIG") else { continue };
+        let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !OTHERS.contains(rest)) else { continue };
         let origin = Origin::Environment(name.to_owned());
         let lower = rest.to_ascii_lowercase();
         let is_upper = !rest.bytes().any(|byte| byte.is_ascii_lowercase());
@@ -305,6 +309,12 @@ impl Checking {
         let limits = self.limits(&defaults);
         let min_free_disk: Bytes<0, { u64::MAX }> = self.take("min_free_disk", || Bytes(64 << 20));
         let cors = self.take("cors", || Origins(Vec::new()));
+        // A page from anywhere can have its name point at this machine. Where others reach the server, they do so by names
+        // that it does not know; and a path has none.
+        let hosts = self.take("hosts", || match &listen {
+            Address::Inet(_) if value::is_local(&listen) => Hosts::Known(Vec::new()),
+            _ => Hosts::Any,
+        });
 
         if let Err(problem) = check_exposure(&listen, open, false) {
             self.problems.push(problem);
@@ -346,6 +356,10 @@ impl Checking {
             limits,
             min_free_disk: min_free_disk.0,
             cors: cors.0,
+            hosts: match hosts {
+                Hosts::Any => None,
+                Hosts::Known(names) => Some(names),
+            },
             settings: self.settings,
             notes,
             file,

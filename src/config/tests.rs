@@ -120,6 +120,7 @@ fn samples() -> Vec<(&'static str, [(&'static str, Value); 2])> {
                 ("none", "[]"),
             ],
         ),
+        ("hosts", [("NAS.lan, cloud_1.example", "[\"nas.lan\",\"cloud_1.example\"]"), ("*", "\"*\"")]),
     ]
     .into_iter()
     .map(|(key, samples)| (key, samples.map(|(text, shown)| (text, value(shown)))))
@@ -205,6 +206,22 @@ fn values_may_be_of_json_s_types() {
 }
 
 #[test]
+fn names_are_checked_where_only_this_machine_is() {
+    let hosts = |start: Start| start.good().hosts;
+    assert_eq!(hosts(Start::new()), Some(Vec::new()));
+    assert_eq!(hosts(Start::new().option("--listen=[::1]:1")), Some(Vec::new()));
+    assert_eq!(hosts(Start::new().option("--listen=unix:/run/c")), None);
+    assert_eq!(hosts(Start::new().option("--listen=0.0.0.0:1").option("--open")), None);
+    assert_eq!(hosts(Start::new().option("--hosts=*")), None);
+    let known = Some(vec!["nas.lan".to_owned()]);
+    assert_eq!(hosts(Start::new().file(r#"{"hosts": ["NAS.lan"]}"#)), known);
+    assert_eq!(
+        hosts(Start::new().option("--listen=0.0.0.0:1").option("--open").option("--hosts=nas.lan")),
+        known
+    );
+}
+
+#[test]
 fn bad_values_are_named_with_what_is_allowed() {
     for (key, values, allowed) in [
         (
@@ -241,6 +258,7 @@ fn bad_values_are_named_with_what_is_allowed() {
         ("max_body_bytes", &["much"], "as in 64M; or none"),
         ("head_timeout", &["", "-1", "1d", "forever"], "as in 5m"),
         ("idle_timeout", &["8785h"], "366 days"),
+        ("hosts", &["a:80", "http://a", "a,,b", "a.", "a b", "[::1]", "\u{e9}"], "as in nas.lan"),
         (
             "cors",
             &[
@@ -538,4 +556,18 @@ fn changes_say_what_needs_a_restart() {
     // The spool's default lies in the data folder.
     let moved = Start::new().option("--data=/srv").good();
     assert_eq!(before.changes(&moved), [("data", Effect::Restart), ("spool", Effect::Restart)]);
+}
+
+#[test]
+fn the_documentation_has_every_setting_and_when_it_changes() {
+    let text = include_str!("../../docs/configuration.md");
+    let rows: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("| `")).collect();
+    let documented = |(key, effect): &(&str, Effect)| {
+        let star = if *effect == Effect::Reload { " *" } else { "" };
+        let start = format!("{key}`{star} | ");
+        assert!(rows.iter().any(|row| row.starts_with(&start)), "{key}");
+    };
+    KEYS.iter().for_each(documented);
+    let example = text.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(Start::new().file(example).good().limits.max_body_bytes, 20 << 30);
 }

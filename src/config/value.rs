@@ -198,8 +198,9 @@ impl<const LEAST: u64, const MOST: u64> Setting for Bytes<LEAST, MOST> {
 }
 
 /// Where else the server's own calls are.
-const TAKEN: [&str; 9] = [
+const TAKEN: [&str; 10] = [
     "/files/",
+    "/index/",
     "/uploads/",
     "/upload/",
     "/list/",
@@ -289,6 +290,39 @@ fn page_origin(text: &str) -> Option<String> {
         _ if port == default_port => Some(format!("{scheme}://{host}")),
         _ if port.strip_prefix(':').is_some_and(is_port) => Some(format!("{scheme}://{host}{port}")),
         _ => None,
+    }
+}
+
+/// Names of a server, in lower case.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Hosts {
+    Any,
+    Known(Vec<String>),
+}
+
+impl Setting for Hosts {
+    fn parse(text: &str) -> Result<Hosts, Refused> {
+        match text.trim() {
+            "*" => return Ok(Hosts::Any),
+            "none" | "" => return Ok(Hosts::Known(Vec::new())),
+            _ => (),
+        }
+        let is_name = |name: &str| {
+            let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            !name.is_empty() && !name.ends_with('.') && name.bytes().all(is_known)
+        };
+        let name = |part: &str| Some(part.trim().to_ascii_lowercase()).filter(|name| is_name(name));
+        let names: Option<Vec<String>> = text.split(',').map(name).collect();
+        let allowed =
+            "write names without a port, as in nas.lan,cloud.example, separated by commas, * or none";
+        names.map(Hosts::Known).ok_or_else(|| allowed.to_owned())
+    }
+
+    fn show(&self) -> Value {
+        match self {
+            Hosts::Any => "*".into(),
+            Hosts::Known(names) => names.clone().into(),
+        }
     }
 }
 

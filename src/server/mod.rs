@@ -7,19 +7,23 @@
 //! |---|---|
 //! | `routes`, `target` | which path means what |
 //! | `upload`, `download`, `stream`, `listing`, `change` | the calls of `/files/` |
+//! | `index` | the index of the store, for its keeper |
 //! | `original` | the calls of the program that this one follows |
-//! | [`range`], [`conditions`], [`digest`], [`media`], [`accept`], `origin`, `field` | what headers say; pure |
+//! | `admission`, `origin` | who may ask; the latter is pure |
+//! | [`range`], [`conditions`], [`digest`], [`media`], [`accept`], `field` | what headers say; pure |
 //! | `entity`, `json`, `problem` | what is answered |
 //! | `access`, `meter`, `metrics` | what is told of it |
 
 pub mod accept;
 mod access;
+mod admission;
 mod change;
 pub mod conditions;
 pub mod digest;
 mod download;
 mod entity;
 mod field;
+mod index;
 mod json;
 mod listing;
 pub mod media;
@@ -54,6 +58,7 @@ use reactor::http::{Http, Limits};
 use reactor::{Address, Event, EventBase, EventFlags, EventTicket, ListenOptions, Notifier};
 
 use crate::storage::{self, SharedStore, Store, StoreError};
+use origin::Policy;
 use service::Service;
 use site::Site;
 
@@ -75,6 +80,12 @@ pub struct Options {
     pub min_free_disk: u64,
     /// Whether each request becomes a record of the target `access`; true.
     pub access_log: bool,
+    /// Origins whose pages may read answers and change objects, in lower case and without a default port, or `*` for
+    /// all; none. Pages of the server itself may always, others may change nothing.
+    pub cors: Vec<String>,
+    /// Names that requests may be for besides IP addresses and `localhost`, in lower case and without a port; others are
+    /// refused. None, the default, for any. It keeps pages out whose name was made to point at the server.
+    pub hosts: Option<Vec<String>>,
     /// Forwards records, and is asked to connect again by `/reload`.
     pub pool: Option<Arc<Pool>>,
     /// How long requests that are under way may take when the server ends; 30 s.
@@ -92,6 +103,8 @@ impl Options {
             download_prefix: "/download/".to_owned(),
             min_free_disk: 64 * 1024 * 1024,
             access_log: true,
+            cors: Vec::new(),
+            hosts: None,
             pool: None,
             grace: Duration::from_secs(30),
         }
@@ -152,11 +165,14 @@ pub struct Server {
     site: Arc<Site>,
     drainer: Drainer,
     end: End,
-    on_end: Rc<Cell<Option<Box<dyn FnOnce()>>>>,
+    on_end: OnEnd,
     /// Tells of the end; it lives as long as this handle.
     _ended: Event,
     threads: Vec<JoinHandle<()>>,
 }
+
+/// What runs when all loops have ended.
+type OnEnd = Rc<Cell<Option<Box<dyn FnOnce()>>>>;
 
 /// How a loop says that it has ended.
 #[derive(Clone)]
@@ -187,7 +203,7 @@ pub struct Drainer {
 enum Order {
     Drain,
     Stop,
-    Limits(Limits),
+    Change(Limits, Policy),
 }
 
 /// Reaches a loop from another thread.
@@ -213,6 +229,7 @@ struct Seat {
     listen: Address,
     options: ListenOptions,
     limits: Limits,
+    policy: Policy,
     grace: Duration,
     site: Arc<Site>,
 }
@@ -227,6 +244,7 @@ impl Server {
             Address::Inet(_) => options.loops.max(1),
             _ => 1,
         };
+        let policy = Policy::new(&options.cors, options.hosts.as_deref());
         let site = Arc::new(Site::new(&options, loops));
         let store = Store::open(base, options.storage)?;
         let limits = of_http(&options.limits);
@@ -239,11 +257,12 @@ impl Server {
             listen: options.listen,
             options: listen,
             limits: limits.clone(),
+            policy: policy.clone(),
             grace: options.grace,
             site: Arc::clone(&site),
         };
         let shared = store.share();
-        let on_end: Rc<Cell<Option<Box<dyn FnOnce()>>>> = Rc::default();
+        let on_end = OnEnd::default();
         let told = Rc::clone(&on_end);
         let ended = Event::manual(base, EventFlags::empty(), move |_, _| {
             if let Some(on_end) = told.take() {
@@ -270,6 +289,7 @@ impl Server {
                 listen: address.clone(),
                 options: ListenOptions { reuse_port: true, ..ListenOptions::default() },
                 limits: limits.clone(),
+                policy: policy.clone(),
                 grace: options.grace,
                 site: Arc::clone(&server.site),
             };
@@ -325,10 +345,13 @@ impl Server {
         drop(old);
     }
 
-    /// Takes over what may change while it runs: from the next connection or request on.
-    pub fn change(&self, limits: &Limits, min_free_disk: u64, access_log: bool) {
-        self.site.change(limits, min_free_disk, access_log);
-        self.drainer.send(&Order::Limits(of_http(limits)));
+    /// Takes over what may change while it runs, from the next connection or request on: [`Options::limits`],
+    /// [`min_free_disk`](Options::min_free_disk), [`access_log`](Options::access_log), [`cors`](Options::cors) and
+    /// [`hosts`](Options::hosts). The rest of the options is not looked at.
+    pub fn change(&self, options: &Options) {
+        self.site.change(&options.limits, options.min_free_disk, options.access_log);
+        let policy = Policy::new(&options.cors, options.hosts.as_deref());
+        self.drainer.send(&Order::Change(of_http(&options.limits), policy));
     }
 
     /// Waits until the loops on threads of their own have ended, after [`Drainer::drain`].
@@ -394,7 +417,7 @@ impl Seat {
         let http = Http::new(base)?;
         http.set_limits(self.limits.clone());
         let meter = self.site.meter(self.number);
-        let service = Rc::new(Service::new(store, Arc::clone(&self.site), meter));
+        let service = Rc::new(Service::new(store, Arc::clone(&self.site), meter, self.policy.clone()));
         routes::mount(&http, &service);
         access::mount(&http, &service);
         let listener = http.listen(&self.listen, &self.options).map_err(|error| match error {
@@ -403,7 +426,7 @@ impl Seat {
         })?;
         let address = listener.local_address()?;
         let (orders, received) = channel();
-        let (grace, served) = (self.grace, http.clone());
+        let (grace, served, told) = (self.grace, http.clone(), Rc::downgrade(&service));
         let deadline: Rc<Cell<Option<Event>>> = Rc::default();
         let set = Rc::clone(&deadline);
         // It is never added: it must not keep the loop alive.
@@ -412,7 +435,12 @@ impl Seat {
                 match order {
                     Order::Drain => set.set(drain(&served, grace)),
                     Order::Stop => cut(&served),
-                    Order::Limits(limits) => served.set_limits(limits),
+                    Order::Change(limits, policy) => {
+                        served.set_limits(limits);
+                        if let Some(service) = told.upgrade() {
+                            service.set_policy(policy);
+                        }
+                    }
                 }
             }
         })?;

@@ -7,13 +7,17 @@ use reactor::http::{Http, Request};
 use super::problem::Problem;
 use super::service::Service;
 use super::target::Target;
-use super::{change, download, listing, metrics, origin, original, upload};
+use super::{admission, change, download, index, listing, metrics, original, upload};
 
 /// Has the server's requests go to the handlers.
 pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
     let on = |pattern: &str, handler: fn(&Rc<Service>, Request)| {
         let service = Rc::clone(service);
-        http.route(pattern, move |request| admit(&service, request, handler));
+        http.route(pattern, move |request| {
+            if let Some(request) = admission::admit(&service, request) {
+                handler(&service, request);
+            }
+        });
     };
     on("/files/*", files);
     on("/files", |_, request| {
@@ -34,6 +38,7 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
     on("/list", |service, request| gated(service, request, READ, original::list));
     on("/remove", |service, request| gated(service, request, "POST, DELETE, GET, OPTIONS", original::remove));
     on("/reload", |service, request| gated(service, request, "POST, GET, OPTIONS", original::reload));
+    on("/index", |service, request| gated(service, request, "GET, HEAD, POST, OPTIONS", index::answer));
     on("/healthz", |service, request| {
         gated(service, request, READ, |_, request| metrics::health(request));
     });
@@ -44,20 +49,10 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
         if (request.method(), request.path()) == ("OPTIONS", "*") {
             return request.reply(204).header("Allow", OF_OBJECTS).send();
         }
+        let Some(request) = admission::admit(&service, request) else { return };
         let message = format!("nothing is at {}: objects are below /files/", request.path().escape_debug());
         service.refuse(request, Problem::new(404, "no_such_path", message));
     });
-}
-
-/// Lets through what no page of another site has a browser do.
-fn admit(service: &Rc<Service>, request: Request, handler: fn(&Rc<Service>, Request)) {
-    let is_reading = matches!(request.method(), "GET" | "HEAD" | "OPTIONS");
-    if is_reading || !origin::is_foreign(request.headers(), request.host()) {
-        return handler(service, request);
-    }
-    let message = "a page of another site must not change anything here: send it from a page of this server, \
-        or from a program";
-    service.refuse(request, Problem::new(403, "foreign_origin", message));
 }
 
 /// Lets through what has one of the methods.

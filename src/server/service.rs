@@ -1,6 +1,6 @@
 //! What the handlers of one loop work with.
 
-use std::cell::Cell;
+use std::cell::{Cell, Ref, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use logger::{debug, error, warn};
 use reactor::http::Request;
 
 use super::meter::Meter;
+use super::origin::Policy;
 use super::problem::Problem;
 use super::site::Site;
 use crate::storage::{Name, Space, Store, StoreError};
@@ -19,6 +20,7 @@ pub(crate) struct Service {
     store: Store,
     site: Arc<Site>,
     meter: Arc<Meter>,
+    policy: RefCell<Policy>,
     /// The room on the disk, and when it was looked at.
     space: Cell<Option<(Instant, Space)>>,
 }
@@ -27,8 +29,8 @@ pub(crate) struct Service {
 const SPACE_PRECISION: Duration = Duration::from_secs(1);
 
 impl Service {
-    pub(crate) fn new(store: Store, site: Arc<Site>, meter: Arc<Meter>) -> Service {
-        Service { store, site, meter, space: Cell::new(None) }
+    pub(crate) fn new(store: Store, site: Arc<Site>, meter: Arc<Meter>, policy: Policy) -> Service {
+        Service { store, site, meter, policy: RefCell::new(policy), space: Cell::new(None) }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -41,6 +43,15 @@ impl Service {
 
     pub(crate) fn meter(&self) -> &Meter {
         &self.meter
+    }
+
+    /// Who may ask. Let go before anything else is called.
+    pub(crate) fn policy(&self) -> Ref<'_, Policy> {
+        self.policy.borrow()
+    }
+
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.policy.replace(policy);
     }
 
     /// Counts an upload as long as what it gives lives.

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use super::commit::{self, Act, Op};
 use super::engine::{Engine, lock_of};
 use super::error::StoreError;
-use super::index::Rows;
-use super::meta::{Class, Meta, Row};
+use super::index::{RowSet, Rows};
+use super::meta::{Class, Meta, Row, Tag};
 use super::name::Name;
 use super::recovery::{CLASHES, OLDER, place_of, retag, take_in};
 use super::tier::{Unsynced, path_of};
@@ -196,7 +196,7 @@ fn files(engine: &Engine, walk: &mut Walk, is_repair: bool) -> Result<(Page, boo
                 is_last = false;
                 break;
             }
-            (Kind::Renamed(name, _) | Kind::Untagged(name) | Kind::CutShort(name), _) => {
+            (Kind::Renamed(Tag { name, .. }) | Kind::Untagged(name) | Kind::CutShort(name), _) => {
                 page.names.push((name, None));
             }
             (Kind::Foreign(why), _) => page.foreign.push((format!("{}/{path}", class.folder()), why)),
@@ -286,13 +286,13 @@ fn settle(
     let tiers = &engine.tiers;
     let mut settled = Settled::default();
     let mut best: Option<Meta> = None;
-    let mut best_is_renamed = None;
+    let mut best_renamed = None;
     let (mut untagged, mut cut_short) = (None, None);
     for class in [Class::Low, Class::Deep] {
         let Some(file) = tiers.open(class, name)? else { continue };
-        let (meta, is_renamed) = match recognise(tiers, class, &path_of(class, name), &file)? {
-            Kind::Object(_, meta) => (meta, false),
-            Kind::Renamed(_, meta) => (meta, true),
+        let (meta, renamed) = match recognise(tiers, class, &path_of(class, name), &file)? {
+            Kind::Object(_, meta) => (meta, None),
+            Kind::Renamed(tag) => (tag.meta, Some(tag)),
             Kind::Untagged(_) => {
                 untagged = Some((class, file));
                 continue;
@@ -313,11 +313,11 @@ fn settle(
             None => (),
         }
         best = Some(meta);
-        best_is_renamed = is_renamed.then_some(file);
+        best_renamed = renamed.map(|tag| (file, tag));
     }
     let row = rows.look(name.as_str())?;
     if let Some(meta) = best {
-        if row.flatten().is_some_and(|row| row.meta == meta) && best_is_renamed.is_none() {
+        if row.flatten().is_some_and(|row| row.meta == meta) && best_renamed.is_none() {
             return Ok(settled);
         }
         if row.is_none() && !is_free(rows, name)? {
@@ -327,8 +327,8 @@ fn settle(
         settled.difference =
             Some(if row.is_none() { Difference::NotInIndex } else { Difference::OtherMetadata });
         if is_repair {
-            if let Some(file) = best_is_renamed {
-                retag(tiers, &file, name, meta)?;
+            if let Some((file, tag)) = best_renamed {
+                retag(tiers, &file, &tag)?;
                 unsynced.add_file(&file, name.as_str())?;
             }
             engine.high.fetch_max(meta.version.0, Ordering::AcqRel);

@@ -1,23 +1,30 @@
 //! Changes become visible and lasting here, many at a time.
 //!
 //! One job at a time takes all changes that wait: one batch of flushes of their files, one link or rename for each, one
-//! flush for each folder, one commit of the index for all; then their links in the stage go, and each is answered. What fails in between leaves
-//! links in the stage, and the next batch begins with finishing or undoing what they stand for.
+//! flush for each folder, one commit of the index for all; then their links in the stage go, and each is answered. What
+//! fails in between leaves links in the stage, and the next batch begins with finishing or undoing what they stand for.
+//!
+//! A store that does not wait for its disk answers when the file is in place, if it can on the calling thread; the rows
+//! of many changes are written later, and until then their links stay. A crash finds them there.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use super::disk::Opening;
 use super::engine::{Engine, READ_PRECISION, lock_of};
 use super::error::StoreError;
-use super::index::Rows;
+use super::index::{RowSet, Rows};
+use super::late::Late;
 use super::meta::{Class, Meta, Row, Tag, Version};
-use super::name::Name;
+use super::name::{Folder, Name};
 use super::recovery;
 use super::stage::{Staged, leaf_of};
-use super::tier::Unsynced;
+use super::tier::{Unsynced, is_absent, path_of};
 
 /// What must be true of an object for a change to happen.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -84,6 +91,18 @@ pub(crate) enum Act {
     Look(Look),
 }
 
+impl Act {
+    /// The names that it changes.
+    fn names(&self) -> impl Iterator<Item = &Name> {
+        let (first, second) = match self {
+            Act::Put { staged, .. } => (staged.tag().map(|tag| &tag.name), None),
+            Act::Remove { name, .. } => (Some(name), None),
+            Act::Move { from, to, .. } => (Some(from), Some(to)),
+            Act::Nothing | Act::Look(_) => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+}
 pub(crate) type Look =
     Box<dyn FnOnce(&Arc<Engine>, &mut Rows<'_>, &mut Unsynced) -> Result<(), StoreError> + Send>;
 
@@ -102,6 +121,10 @@ pub(crate) struct Queue {
     is_broken: AtomicBool,
     /// The index refused something, and must be opened anew.
     has_index_failed: AtomicBool,
+    /// Links in the stage that stand for rows which are late.
+    links: Mutex<Vec<u64>>,
+    /// A job will write what is late.
+    is_scheduled: AtomicBool,
 }
 
 #[derive(Default)]
@@ -188,9 +211,10 @@ struct Applied {
     reply: Reply,
     changed: Changed,
     /// What goes when the index knows.
-    staged: Links,
+    links: Links,
     /// Places where a folder may be empty now.
     vacated: Vec<(Class, Name)>,
+    outgoing: Option<File>,
 }
 
 enum Links {
@@ -198,6 +222,141 @@ enum Links {
     Put(Staged),
     /// The number of a link that was made in the stage.
     Other(u64),
+}
+
+/// What became of a change that was tried at once.
+pub(crate) enum Tried {
+    Answered(Result<Changed, StoreError>),
+    /// It is to be queued.
+    Not(Act),
+}
+
+/// Makes a change on the calling thread, if the store waits for neither its disk nor its index.
+pub(crate) fn try_now(engine: &Arc<Engine>, act: Act) -> Tried {
+    if !engine.index.is_late() || engine.queue.is_broken.load(Ordering::Acquire) {
+        return Tried::Not(act);
+    }
+    let mut act = Some(act);
+    let changed = engine.index.change_late(true, |late| match late.waiting() < MOST_LATE {
+        true => act.take().map(|act| change_late(engine, late, act)).transpose(),
+        false => Ok(None),
+    });
+    match (changed, act) {
+        (Some(Ok(Some(changed))), None) => Tried::Answered(Ok(changed)),
+        (Some(Err(error)), None) => Tried::Answered(Err(error)),
+        (Some(Err(error)), Some(act)) => {
+            engine.queue.note(&error);
+            engine.queue.mark_broken();
+            Tried::Not(act)
+        }
+        (_, Some(act)) => Tried::Not(act),
+        (_, None) => Tried::Answered(Err(StoreError::Lost(crate::jobs::Lost))),
+    }
+}
+
+/// Rows that are late at most: then changes wait until they are written.
+const MOST_LATE: usize = 16 * 1024;
+/// How late rows are. The more there are the less each costs, and what was removed keeps its room for so long.
+const LATE_BY: Duration = Duration::from_millis(50);
+/// When it is tried again, if they could not be written.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// As a batch of one, but the index's file and the links in the stage follow later.
+fn change_late(engine: &Arc<Engine>, late: &mut Late, act: Act) -> Result<Changed, StoreError> {
+    let names: [Option<Name>; 2] = {
+        let mut names = act.names().cloned();
+        [names.next(), names.next()]
+    };
+    let (mut unsynced, mut replaced) = (Unsynced::off(), Vec::new());
+    let applied = apply(engine, late, act, &mut unsynced, &mut replaced).and_then(|applied| {
+        let Done { changed, links, vacated, outgoing } = applied;
+        if let Some(file) = outgoing {
+            engine.jobs.submit(move || drop(file));
+        }
+        let mut ids = match links {
+            Links::None => Vec::new(),
+            Links::Put(staged) => vec![staged.into_id()],
+            Links::Other(id) => vec![id],
+        };
+        // A large file takes long to go: it does so from the stage.
+        let cleared = replaced.iter().try_for_each(|(class, name)| {
+            ids.extend(to_stage(engine, *class, name)?);
+            Ok(())
+        });
+        let cleared = cleared
+            .and_then(|()| vacated.iter().try_for_each(|(class, name)| engine.tiers.prune(*class, name)));
+        if let Err(error) = cleared {
+            ids.into_iter().for_each(|id| engine.release(id));
+            engine.queue.mark_broken();
+            return if replaced.is_empty() { Ok(changed) } else { Err(error) };
+        }
+        lock_of(&engine.queue.links).extend(ids);
+        Ok(changed)
+    });
+    write_later(engine, LATE_BY);
+    engine.epochs.changed(names.iter().flatten());
+    applied.inspect_err(|error| engine.queue.note(error))
+}
+
+/// Sees to it that what is late is written, once for all that come before.
+fn write_later(engine: &Arc<Engine>, delay: Duration) {
+    if engine.queue.is_scheduled.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let mine = Arc::clone(engine);
+    engine.jobs.submit_later(delay, move || {
+        mine.queue.is_scheduled.store(false, Ordering::Release);
+        submit(&mine, Op { act: Act::Nothing, reply: Box::new(|_| ()) });
+    });
+}
+
+/// Writes the rows that are late, then lets their links go.
+fn write_late(engine: &Arc<Engine>) -> Result<(), StoreError> {
+    // In this order: the rows of these links are there.
+    let links = std::mem::take(&mut *lock_of(&engine.queue.links));
+    if let Some(Err(error)) = engine.index.change_late(false, |late| note_reads(engine, late)) {
+        engine.queue.note(&error);
+    }
+    if let Err(error) = engine.index.write_late() {
+        engine.queue.note(&error);
+        engine.queue.mark_broken();
+        lock_of(&engine.queue.links).extend(links);
+        write_later(engine, RETRY_AFTER);
+        return Err(error);
+    }
+    for id in links {
+        if engine.tiers.disk.unlink(engine.tiers.stage.as_fd(), &leaf_of(id)).is_err() {
+            engine.queue.mark_broken();
+        }
+        engine.release(id);
+    }
+    Ok(())
+}
+
+/// A batch of a store that waits for neither its disk nor its index.
+fn run_late(engine: &Arc<Engine>, ops: Vec<Op>) {
+    let is_much = |late: &mut Late| Ok(late.waiting() >= MOST_LATE);
+    for op in ops {
+        let changed = match op.act {
+            Act::Look(_) => {
+                run_all(engine, vec![op]);
+                continue;
+            }
+            Act::Nothing => write_late(engine).map(|()| Changed { now: None, before: None }),
+            act => {
+                if matches!(engine.index.change_late(false, is_much), Some(Ok(true))) {
+                    // What it could not write is tried again.
+                    let _ = write_late(engine);
+                }
+                let changed = engine.index.change_late(false, |late| change_late(engine, late, act));
+                changed.unwrap_or(Err(StoreError::Lost(crate::jobs::Lost)))
+            }
+        };
+        if let Err(error) = &changed {
+            engine.queue.note(error);
+        }
+        (op.reply)(changed);
+    }
 }
 
 fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
@@ -211,11 +370,21 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
         }
         return;
     }
-    let mut ops = flush(engine, ops);
-    if ops.is_empty() {
-        return;
+    if engine.index.is_late() {
+        return run_late(engine, ops);
     }
-    ops.sort_by_key(|op| !matches!(op.act, Act::Look(_)));
+    let ops = flush(engine, ops);
+    if !ops.is_empty() {
+        run_all(engine, ops);
+    }
+}
+
+/// Makes changes of files that are flushed, in one commit of the index.
+fn run_all(engine: &Arc<Engine>, mut ops: Vec<Op>) {
+    let names: Vec<Name> = ops.iter().flat_map(|op| op.act.names()).cloned().collect();
+    let is_look = |op: &Op| matches!(op.act, Act::Look(_));
+    ops.sort_by_key(|op| !is_look(op));
+    let has_looked = ops.first().is_some_and(is_look);
     let mut applied = Vec::with_capacity(ops.len());
     let committed = engine.index.write(
         || engine.high(),
@@ -223,9 +392,13 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
             let mut unsynced = Unsynced::default();
             let mut replaced = Vec::new();
             for op in ops {
-                match apply(engine, rows, op.act, &mut unsynced, &mut replaced) {
-                    Ok((changed, staged, vacated)) => {
-                        applied.push(Applied { reply: op.reply, changed, staged, vacated });
+                let done = match op.act {
+                    Act::Look(look) => look(engine, rows, &mut unsynced).map(|()| Done::nothing(None)),
+                    act => apply(engine, rows, act, &mut unsynced, &mut replaced),
+                };
+                match done {
+                    Ok(Done { changed, links, vacated, outgoing }) => {
+                        applied.push(Applied { reply: op.reply, changed, links, vacated, outgoing });
                     }
                     Err(error) => {
                         engine.queue.note(&error);
@@ -242,12 +415,17 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
             note_reads(engine, rows)
         },
     );
+    // Also if it failed: what is in place may be old or new.
+    match has_looked {
+        true => engine.epochs.changed_all(),
+        false => engine.epochs.changed(&names),
+    }
     match committed {
         Ok(()) => applied.into_iter().for_each(|applied| finish(engine, applied)),
         Err(error) => {
             let mut replies = Vec::with_capacity(applied.len());
             for applied in applied {
-                leave(engine, applied.staged);
+                leave(engine, applied.links);
                 replies.push(applied.reply);
             }
             engine.queue.mark_broken();
@@ -311,12 +489,34 @@ fn sync(engine: &Engine, unsynced: &mut Unsynced) -> Result<(), StoreError> {
     Ok(())
 }
 
-type Done = (Changed, Links, Vec<(Class, Name)>);
+/// What a change did.
+struct Done {
+    changed: Changed,
+    links: Links,
+    vacated: Vec<(Class, Name)>,
+    /// A large file that goes: held open here and closed by another job, since to free its blocks takes long.
+    outgoing: Option<File>,
+}
+
+impl Done {
+    fn nothing(there: Option<Meta>) -> Done {
+        let changed = Changed { now: there, before: there };
+        Done { changed, links: Links::None, vacated: Vec::new(), outgoing: None }
+    }
+}
+
+/// Bytes from which on a file is large.
+const LARGE: u64 = 64 * 1024 * 1024;
+
+fn hold_if_large(engine: &Engine, name: &Name, row: Option<&Row>) -> Option<File> {
+    let row = row.filter(|row| row.meta.stored >= LARGE)?;
+    engine.tiers.open(row.meta.class, name).ok().flatten()
+}
 
 /// Does a change to the files, then to the rows. An error has changed nothing, or has marked the queue as broken.
 fn apply(
-    engine: &Arc<Engine>,
-    rows: &mut Rows<'_>,
+    engine: &Engine,
+    rows: &mut dyn RowSet,
     act: Act,
     unsynced: &mut Unsynced,
     replaced: &mut Vec<(Class, Name)>,
@@ -327,15 +527,13 @@ fn apply(
         Act::Move { from, to, from_is, to_is } => {
             rename(engine, rows, (&from, &from_is), (&to, &to_is), unsynced, replaced)
         }
-        Act::Look(look) => look(engine, rows, unsynced)
-            .map(|()| (Changed { now: None, before: None }, Links::None, Vec::new())),
-        Act::Nothing => Ok((Changed { now: None, before: None }, Links::None, Vec::new())),
+        Act::Look(_) | Act::Nothing => Ok(Done::nothing(None)),
     }
 }
 
 fn put(
     engine: &Engine,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn RowSet,
     staged: Staged,
     precondition: &Precondition,
     unsynced: &mut Unsynced,
@@ -346,35 +544,48 @@ fn put(
     let before = rows.get(name.as_str())?;
     precondition.check(&name, before.as_ref())?;
     rows.check_free(&name)?;
-    let disk = &*engine.tiers.disk;
-    let stage = engine.tiers.stage.as_fd();
-    let placed = engine.tiers.make_parent(meta.class, &name, unsynced).and_then(|(parent, leaf)| {
-        let target = (parent.as_fd(), &leaf[..]);
-        let put = match before.filter(|row| row.meta.class == meta.class) {
-            None => disk.link((stage, &staged.leaf()), target),
-            Some(_) => {
-                let second = staged.second_leaf();
-                disk.link((stage, &staged.leaf()), (stage, &second)).and_then(|()| {
-                    disk.rename((stage, &second), target).inspect_err(|_| {
-                        if disk.unlink(stage, &second).is_err() {
-                            engine.queue.mark_broken();
-                        }
-                    })
-                })
-            }
-        };
-        put.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists | ErrorKind::IsADirectory => StoreError::Occupied { name: name.clone() },
-            _ => StoreError::disk("put in place", &name)(error),
-        })
-    });
-    if let Err(error) = placed {
-        // The folders that were made for it.
-        if engine.tiers.prune(meta.class, &name).is_err() {
-            engine.queue.mark_broken();
-            staged.leave();
+    let replaces = before.is_some_and(|row| row.meta.class == meta.class);
+    check_place(engine, rows, meta.class, &name, replaces)?;
+    let outgoing = hold_if_large(engine, &name, before.as_ref());
+    let (parent, leaf) = match engine.tiers.make_parent(meta.class, &name, unsynced) {
+        Ok(parent) => parent,
+        Err(error) => {
+            prune_for(engine, meta.class, &name, staged);
+            return Err(error);
         }
-        return Err(error);
+    };
+    let (disk, stage, target) =
+        (&*engine.tiers.disk, engine.tiers.stage.as_fd(), (parent.as_fd(), &leaf[..]));
+    // What is replaced goes with the link, on the pool.
+    let exchanged = match replaces && engine.index.is_late() {
+        true => Some(disk.exchange((stage, &staged.leaf()), target)).filter(|done| !is_refused(done)),
+        false => None,
+    };
+    let placed = if let Some(done) = exchanged {
+        done
+    } else if replaces {
+        let second = staged.second_leaf();
+        disk.link((stage, &staged.leaf()), (stage, &second))
+            .and_then(|()| disk.rename((stage, &second), target))
+    } else {
+        disk.link((stage, &staged.leaf()), target)
+    };
+    if let Err(error) = placed {
+        return Err(match error.kind() {
+            ErrorKind::AlreadyExists if !replaces => {
+                prune_for(engine, meta.class, &name, staged);
+                StoreError::Occupied { name }
+            }
+            kind => {
+                // Recovery finds out how far it came.
+                staged.leave();
+                engine.queue.mark_broken();
+                match kind {
+                    ErrorKind::IsADirectory => StoreError::Occupied { name },
+                    _ => StoreError::disk("put in place", &name)(error),
+                }
+            }
+        });
     }
     let mut vacated = Vec::new();
     if let Some(row) = before.filter(|row| row.meta.class != meta.class) {
@@ -388,12 +599,59 @@ fn put(
         return Err(error);
     }
     let changed = Changed { now: Some(meta), before: before.map(|row| row.meta) };
-    Ok((changed, Links::Put(staged), vacated))
+    Ok(Done { changed, links: Links::Put(staged), vacated, outgoing })
+}
+
+/// Whether an exchange cannot be done here, and has surely not been.
+fn is_refused(done: &io::Result<()>) -> bool {
+    use rustix::io::Errno;
+    let code = done.as_ref().err().and_then(io::Error::raw_os_error).map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOENT))
+}
+
+/// Removes the folders that were made for a file which did not come.
+fn prune_for(engine: &Engine, class: Class, name: &Name, staged: Staged) {
+    if engine.tiers.prune(class, name).is_err() {
+        engine.queue.mark_broken();
+        staged.leave();
+    }
+}
+
+/// Refuses a name whose packed file would lie where a folder is, or below another packed file.
+fn check_place(
+    engine: &Engine,
+    rows: &dyn RowSet,
+    class: Class,
+    name: &Name,
+    replaces: bool,
+) -> Result<(), StoreError> {
+    if class != Class::Deep || replaces {
+        return Ok(());
+    }
+    for above in name.ancestors() {
+        let Some(object) = above.strip_suffix(".gz").and_then(|bare| Name::parse(bare).ok()) else {
+            continue;
+        };
+        if rows.get(object.as_str())?.is_some_and(|row| row.meta.class == Class::Deep)
+            && let Ok(folder) = Folder::parse(above)
+        {
+            return Err(StoreError::PackedClash { object, folder });
+        }
+    }
+    let path = path_of(class, name);
+    match engine.tiers.disk.open(engine.tiers.folder(class), &path, Opening::Folder) {
+        Ok(_) => match Folder::parse(&path) {
+            Ok(folder) => Err(StoreError::PackedClash { object: name.clone(), folder }),
+            Err(_) => Err(StoreError::Occupied { name: name.clone() }),
+        },
+        Err(error) if is_absent(&error) => Ok(()),
+        Err(error) => Err(StoreError::disk("look for the folder", path)(error)),
+    }
 }
 
 fn remove(
     engine: &Engine,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn RowSet,
     name: &Name,
     precondition: &Precondition,
     unsynced: &mut Unsynced,
@@ -402,36 +660,46 @@ fn remove(
     precondition.check(name, row.as_ref())?;
     let row = row.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
     let class = row.meta.class;
-    let mut links = Links::None;
-    if let Some((parent, leaf)) = engine.tiers.parent(class, name)? {
+    let outgoing = hold_if_large(engine, name, Some(&row));
+    if let Some((parent, _)) = engine.tiers.parent(class, name)? {
         engine.tiers.changed_stage(unsynced)?;
         engine.tiers.changed(&parent, name, unsynced)?;
-        let id = engine.claim();
-        let renamed =
-            engine.tiers.disk.rename((parent.as_fd(), &leaf), (engine.tiers.stage.as_fd(), &leaf_of(id)));
-        match renamed {
-            Ok(()) => links = Links::Other(id),
-            // Somebody took the file away: the row follows.
-            Err(error) if error.kind() == ErrorKind::NotFound => engine.release(id),
-            Err(error) => {
-                engine.release(id);
-                return Err(StoreError::disk("remove", name)(error));
-            }
-        }
     }
-    if let Err(error) = rows.remove(name.as_str()) {
+    // If somebody took the file away, the row follows.
+    let links = to_stage(engine, class, name)?.map_or(Links::None, Links::Other);
+    if let Err(error) = rows.remove(name) {
         if let Links::Other(id) = links {
             engine.release(id);
         }
         engine.queue.mark_broken();
         return Err(error);
     }
-    Ok((Changed { now: None, before: Some(row.meta) }, links, vec![(class, name.clone())]))
+    let changed = Changed { now: None, before: Some(row.meta) };
+    Ok(Done { changed, links, vacated: vec![(class, name.clone())], outgoing })
+}
+
+/// Moves the file of an object to the stage, under the number that is returned; None if there is no file.
+fn to_stage(engine: &Engine, class: Class, name: &Name) -> Result<Option<u64>, StoreError> {
+    let Some((parent, leaf)) = engine.tiers.parent(class, name)? else { return Ok(None) };
+    let id = engine.claim();
+    let stage = (engine.tiers.stage.as_fd(), &leaf_of(id)[..]);
+    let renamed = engine.tiers.disk.rename((parent.as_fd(), &leaf), stage);
+    if renamed.is_err() {
+        engine.release(id);
+    }
+    match renamed {
+        Ok(()) => Ok(Some(id)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            engine.queue.mark_broken();
+            Err(StoreError::disk("remove", name)(error))
+        }
+    }
 }
 
 fn rename(
     engine: &Engine,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn RowSet,
     (from, from_is): (&Name, &Precondition),
     (to, to_is): (&Name, &Precondition),
     unsynced: &mut Unsynced,
@@ -443,8 +711,7 @@ fn rename(
     let before = rows.get(to.as_str())?;
     to_is.check(to, before.as_ref())?;
     if from == to {
-        let changed = Changed { now: Some(row.meta), before: Some(row.meta) };
-        return Ok((changed, Links::None, Vec::new()));
+        return Ok(Done::nothing(Some(row.meta)));
     }
     rows.check_free(to)?;
     let class = row.meta.class;
@@ -452,11 +719,14 @@ fn rename(
     let file = engine.tiers.open(class, from)?.ok_or_else(gone)?;
     let (parent, leaf) = engine.tiers.parent(class, from)?.ok_or_else(gone)?;
     let replaces = before.is_some_and(|before| before.meta.class == class);
+    check_place(engine, rows, class, to, replaces)?;
+    let outgoing = hold_if_large(engine, to, before.as_ref());
     let disk = &*engine.tiers.disk;
     let stage = engine.tiers.stage.as_fd();
     let id = engine.claim();
     if let Err(error) = disk.link((parent.as_fd(), &leaf), (stage, &leaf_of(id))) {
         engine.release(id);
+        engine.queue.mark_broken();
         return Err(StoreError::disk("move", from)(error));
     }
     let meta = Meta { version: engine.next_version(), ..row.meta };
@@ -478,7 +748,7 @@ fn rename(
             _ => cannot(error),
         })?;
         engine.tiers.changed(&parent, from, unsynced)?;
-        rows.remove(from.as_str())?;
+        rows.remove(from)?;
         rows.insert(to, &Row { meta, accessed: row.accessed })
     })();
     if let Err(error) = moved {
@@ -492,13 +762,14 @@ fn rename(
         replaced.push((before.meta.class, to.clone()));
         vacated.push((before.meta.class, to.clone()));
     }
-    Ok((Changed { now: Some(meta), before: before.map(|row| row.meta) }, Links::Other(id), vacated))
+    let changed = Changed { now: Some(meta), before: before.map(|row| row.meta) };
+    Ok(Done { changed, links: Links::Other(id), vacated, outgoing })
 }
 
 /// Takes away what is not needed once the index knows, and answers.
 fn finish(engine: &Engine, applied: Applied) {
     let pruned = applied.vacated.iter().try_for_each(|(class, name)| engine.tiers.prune(*class, name));
-    match (applied.staged, pruned) {
+    match (applied.links, pruned) {
         (Links::None, Ok(())) => (),
         (Links::Put(staged), Ok(())) => drop(staged),
         (Links::Other(id), Ok(())) => {
@@ -513,6 +784,9 @@ fn finish(engine: &Engine, applied: Applied) {
             engine.queue.mark_broken();
         }
     }
+    if let Some(file) = applied.outgoing {
+        engine.jobs.submit(move || drop(file));
+    }
     (applied.reply)(Ok(applied.changed));
 }
 
@@ -525,7 +799,7 @@ fn leave(engine: &Engine, links: Links) {
     }
 }
 
-fn note_reads(engine: &Engine, rows: &mut Rows<'_>) -> Result<(), StoreError> {
+fn note_reads(engine: &Engine, rows: &mut dyn RowSet) -> Result<(), StoreError> {
     for (name, at) in engine.take_reads() {
         if let Some(row) = rows.get(name.as_str())?
             && at.saturating_sub(row.accessed) >= READ_PRECISION
@@ -544,6 +818,7 @@ fn mend(engine: &Engine) -> Result<(), StoreError> {
         queue.has_index_failed.store(false, Ordering::Release);
     }
     let settled = recovery::settle_stage(engine);
+    engine.epochs.changed_all();
     match &settled {
         Ok(()) => queue.is_broken.store(false, Ordering::Release),
         Err(error) => queue.note(error),

@@ -5,10 +5,11 @@
 
 use std::fmt::Debug;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
@@ -40,9 +41,11 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn create(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<File>;
     fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> io::Result<usize>;
     fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes all of these, at most 1024, one behind the other; in one call, if the system takes them so.
+    fn write_slices_at(&self, file: &File, at: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()>;
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
-    /// Copies what the file has from `from`; shares the blocks where the disk can.
-    fn copy(&self, from: &File, to: &File) -> io::Result<u64>;
+    /// Copies at most `len` bytes from the same place in `from`; shares the blocks where the disk can. 0 at its end.
+    fn copy(&self, from: &File, to: &File, at: u64, len: usize) -> io::Result<usize>;
     /// What the file says of itself; None if nothing.
     fn tag(&self, file: &File) -> io::Result<Option<Vec<u8>>>;
     /// Replaces it as a whole.
@@ -53,6 +56,8 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn sync_all(&self, folder: BorrowedFd<'_>) -> io::Result<()>;
     fn link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     fn rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
+    /// Lets two plain files change their names in one step.
+    fn exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     /// As `rename`, if nothing has the new name.
     fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
@@ -71,31 +76,82 @@ const LONGEST_TAG: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct RealDisk;
 
+/// Whether the kernel resolves paths beneath a folder by itself.
+static HAS_OPENAT2: AtomicBool = AtomicBool::new(true);
+
+pub(crate) type OpenPath = fn(BorrowedFd<'_>, &str, OFlags) -> rustix::io::Result<OwnedFd>;
+
+/// Opens a folder or a file with a call that follows no link.
+pub(crate) fn open_by(
+    open: OpenPath,
+    folder: BorrowedFd<'_>,
+    path: &str,
+    what: Opening,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = match what {
+        Opening::Folder => OFlags::DIRECTORY,
+        // A planted FIFO must not make the opener wait.
+        Opening::File => OFlags::NONBLOCK | OFlags::NOFOLLOW,
+    };
+    let fd = open(folder, path, flags | OFlags::RDONLY | OFlags::CLOEXEC)?;
+    let is_file = || Ok(FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) == FileType::RegularFile);
+    if what == Opening::File && !is_file()? {
+        return Err(Errno::ISDIR);
+    }
+    Ok(fd)
+}
+
+fn open_beneath(folder: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() { "." } else { path };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = 0;
+    loop {
+        match rustix::fs::openat2(folder, path, flags, Mode::empty(), resolve) {
+            // A rename elsewhere raced with the look-up.
+            Err(Errno::AGAIN) if tries < 100 => tries += 1,
+            Err(Errno::INTR) => (),
+            other => return other,
+        }
+    }
+}
+
+/// The same, segment by segment; names hold no `..`, so it stays beneath.
+pub(crate) fn open_by_segments(
+    folder: BorrowedFd<'_>,
+    path: &str,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::NOFOLLOW;
+    let open = |at: BorrowedFd<'_>, leaf: &str, flags| loop {
+        match rustix::fs::openat(at, leaf, flags, Mode::empty()) {
+            Err(Errno::INTR) => (),
+            other => return other,
+        }
+    };
+    let Some((above, leaf)) = path.rsplit_once('/') else {
+        return open(folder, if path.is_empty() { "." } else { path }, flags);
+    };
+    let mut at: Option<OwnedFd> = None;
+    for segment in above.split('/') {
+        let folder = at.as_ref().map_or(folder, AsFd::as_fd);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        at = Some(open(folder, segment, flags)?);
+    }
+    open(at.as_ref().map_or(folder, AsFd::as_fd), leaf, flags)
+}
+
 impl Disk for RealDisk {
     fn open(&self, folder: BorrowedFd<'_>, path: &str, what: Opening) -> io::Result<OwnedFd> {
-        // A planted FIFO must not make the opener wait.
-        let flags = match what {
-            Opening::Folder => OFlags::DIRECTORY,
-            Opening::File => OFlags::NONBLOCK | OFlags::NOFOLLOW,
-        };
-        let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
-        let path = if path.is_empty() { "." } else { path };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let mut tries = 0;
-        let fd = loop {
-            match rustix::fs::openat2(folder, path, flags, Mode::empty(), resolve) {
-                // A rename elsewhere raced with the look-up.
-                Err(Errno::AGAIN) if tries < 100 => tries += 1,
-                Err(Errno::INTR) => (),
-                other => break other?,
+        if HAS_OPENAT2.load(Ordering::Relaxed) {
+            match open_by(open_beneath, folder, path, what) {
+                // An old kernel, or a sandbox that does not know the call.
+                Err(Errno::NOSYS | Errno::PERM) => (),
+                other => return Ok(other?),
             }
-        };
-        if what == Opening::File
-            && FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) != FileType::RegularFile
-        {
-            return Err(Errno::ISDIR.into());
         }
-        Ok(fd)
+        let opened = open_by(open_by_segments, folder, path, what)?;
+        HAS_OPENAT2.store(false, Ordering::Relaxed);
+        Ok(opened)
     }
 
     fn create(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<File> {
@@ -111,12 +167,39 @@ impl Disk for RealDisk {
         file.write_all_at(bytes, at)
     }
 
+    fn write_slices_at(&self, file: &File, mut at: u64, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        // Empty ones in front would look like a full disk.
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            match rustix::io::pwritev(file, slices, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    at += n as u64;
+                    IoSlice::advance_slices(&mut slices, n);
+                }
+                Err(Errno::INTR) => (),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         file.set_len(len)
     }
 
-    fn copy(&self, mut from: &File, mut to: &File) -> io::Result<u64> {
-        io::copy(&mut from, &mut to)
+    fn copy(&self, from: &File, to: &File, at: u64, len: usize) -> io::Result<usize> {
+        let (mut from_at, mut to_at) = (at, at);
+        match rustix::fs::copy_file_range(from, Some(&mut from_at), to, Some(&mut to_at), len) {
+            // This file system does not know the call.
+            Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::XDEV | Errno::PERM) => {
+                let mut piece = vec![0; len.min(256 * 1024)];
+                let n = from.read_at(&mut piece, at)?;
+                to.write_all_at(piece.get(..n).unwrap_or_default(), at)?;
+                Ok(n)
+            }
+            other => Ok(other?),
+        }
     }
 
     fn tag(&self, file: &File) -> io::Result<Option<Vec<u8>>> {
@@ -160,6 +243,15 @@ impl Disk for RealDisk {
             }
             other => Ok(other?),
         }
+    }
+
+    fn exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        // It would move folders too.
+        let stat = rustix::fs::statat(other.0, other.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        Ok(rustix::fs::renameat_with(one.0, one.1, other.0, other.1, RenameFlags::EXCHANGE)?)
     }
 
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {
@@ -243,12 +335,16 @@ impl Disk for Sidecars {
         self.disk.write_at(file, at, bytes)
     }
 
+    fn write_slices_at(&self, file: &File, at: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.disk.write_slices_at(file, at, slices)
+    }
+
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         self.disk.set_len(file, len)
     }
 
-    fn copy(&self, from: &File, to: &File) -> io::Result<u64> {
-        self.disk.copy(from, to)
+    fn copy(&self, from: &File, to: &File, at: u64, len: usize) -> io::Result<usize> {
+        self.disk.copy(from, to, at, len)
     }
 
     fn tag(&self, file: &File) -> io::Result<Option<Vec<u8>>> {
@@ -299,6 +395,10 @@ impl Disk for Sidecars {
 
     fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
         self.disk.rename_new(from, to)
+    }
+
+    fn exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        self.disk.exchange(one, other)
     }
 
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {

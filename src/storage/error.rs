@@ -42,6 +42,16 @@ pub enum StoreError {
         /// The object that is in the way.
         object: Name,
     },
+    /// The packed file of an object, which ends in `.gz`, would be where a folder of another object is.
+    #[error(
+        "the packed file of {object} and the folder {folder} have one place: take another name, or the class low"
+    )]
+    PackedClash {
+        /// The object that is or would be deep.
+        object: Name,
+        /// The folder, of another name in the class deep.
+        folder: Folder,
+    },
     /// A folder was to go below itself, or an object of it to a place in it.
     #[error("the folder {from} cannot go to {to}, since one is in the other: take a folder beside it")]
     IntoItself {
@@ -169,6 +179,14 @@ impl StoreError {
 
     pub(crate) fn index<E: Into<redb::Error>>(what: &'static str) -> impl FnOnce(E) -> StoreError {
         move |source| StoreError::Index { what, source: Arc::new(source.into()) }
+    }
+
+    /// Whether the process, or the machine, has no descriptor left.
+    pub(crate) fn lacks_descriptors(&self) -> bool {
+        use rustix::io::Errno;
+        let StoreError::Disk { source, .. } = self else { return false };
+        let code = source.raw_os_error().map(Errno::from_raw_os_error);
+        matches!(code, Some(Errno::MFILE | Errno::NFILE))
     }
 
     /// Whether the disk, or the quota, is full.

@@ -95,6 +95,13 @@ impl Tag {
         out
     }
 
+    /// The tag of an object that did not move away from `name` after all; None if it was not about to. It goes on naming the
+    /// other place, so that recovery, run again, looks there too.
+    pub(crate) fn undone(self, name: &Name) -> Option<Tag> {
+        let (from, version) = self.from.filter(|(from, _)| from == name)?;
+        Some(Tag { name: from, meta: Meta { version, ..self.meta }, from: Some((self.name, version)) })
+    }
+
     /// None for anything but a whole tag.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Tag> {
         let (body, check) = bytes.split_last_chunk()?;

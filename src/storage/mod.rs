@@ -17,6 +17,8 @@
 //!   know it.
 //! - **Each change happens or does not.** Until it is complete its file keeps a link in `stage/`; what is found there
 //!   after a crash is finished or undone.
+//! - **Reads are ready.** Each loop keeps what it read lately, small objects as bytes and others open, and uses it until
+//!   the object changes.
 //! - **Versions** grow with every write, also across restarts.
 //! - **A reader keeps its version** when the object is replaced, moved or removed.
 //!
@@ -41,21 +43,28 @@
 //! ```
 
 mod audit;
+mod cache;
 mod commit;
 mod disk;
 mod engine;
 mod error;
 mod export;
 mod folder;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod import;
 mod index;
+mod late;
 mod list;
 mod manifest;
 mod meta;
 mod name;
 mod object;
 mod pack;
+mod packing;
 mod recovery;
+mod rewrite;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -64,6 +73,7 @@ mod upload;
 mod walk;
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use reactor::EventBase;
@@ -84,9 +94,9 @@ pub use upload::{Flow, PutOptions, Upload};
 
 use crate::jobs::{Desk, Jobs};
 use audit::Audit;
-use commit::{Act, Op, submit};
+use cache::Cache;
+use commit::{Act, Op, Tried, submit, try_now};
 use engine::Engine;
-use meta::Tag;
 use stage::Staged;
 
 /// A store, as one loop sees it. Cheap to clone; the last handle of all loops closes it, which waits for what the pool does.
@@ -94,6 +104,7 @@ use stage::Staged;
 pub struct Store {
     shared: Arc<Shared>,
     desk: Desk,
+    cache: Rc<Cache>,
 }
 
 /// The room on a disk, in bytes.
@@ -115,7 +126,8 @@ pub struct SharedStore {
 struct Shared {
     _jobs: Jobs,
     engine: Arc<Engine>,
-    threads: usize,
+    /// Blocks of one object that are packed at a time.
+    lanes: usize,
 }
 
 impl Store {
@@ -136,7 +148,9 @@ impl Store {
         let threads = options.threads.max(1);
         let jobs = Jobs::new(threads).map_err(StoreError::disk("start the threads of", "the store"))?;
         let engine = Arc::new(open(jobs.submitter())?);
-        Ok(Store { shared: Arc::new(Shared { _jobs: jobs, engine, threads }), desk: Desk::new(base)? })
+        // More would only hold more blocks in memory.
+        let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(threads);
+        SharedStore { shared: Arc::new(Shared { _jobs: jobs, engine, lanes }) }.attach(base)
     }
 
     /// What another loop's thread [attaches](SharedStore::attach).
@@ -158,7 +172,13 @@ impl Store {
         options: PutOptions,
         on_room: impl FnMut() + 'static,
     ) -> Result<Upload, StoreError> {
-        Upload::begin(&self.shared, &self.desk, name, class, options, on_room)
+        let staged = match Staged::create(self.engine()) {
+            Err(error) if error.lacks_descriptors() && self.cache.close_all() => {
+                Staged::create(self.engine())
+            }
+            staged => staged,
+        };
+        Upload::begin(staged?, &self.shared, &self.desk, name, class, options, on_room)
     }
 
     /// Whether an object of this name could be put now: worth to be asked before a large one is sent.
@@ -166,15 +186,29 @@ impl Store {
     /// # Errors
     /// [`StoreError::IsFolder`], [`StoreError::BelowObject`], [`StoreError::Index`].
     pub fn check_free(&self, name: &Name) -> Result<(), StoreError> {
-        self.shared.engine.index.read(|rows| rows.check_free(name))
+        self.shared.engine.index.check_free(name)
     }
 
     /// Opens an object for reading, as it is now.
     ///
+    /// What this loop opened lately is kept ready, within [`Options::hot_bytes`]: an answered change is seen at once, what
+    /// others did to the files within a second.
+    ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Packed`], [`StoreError::Disk`].
     pub fn open_read(&self, name: &Name) -> Result<Object, StoreError> {
-        Object::open(&self.shared, &self.desk, name)
+        if let Some(object) = self.cache.get(name) {
+            return Ok(object);
+        }
+        let hold = self.cache.hold(name);
+        let mut opened = Object::open(&self.shared, &self.desk, name);
+        if matches!(&opened, Err(error) if error.lacks_descriptors()) && self.cache.close_all() {
+            opened = Object::open(&self.shared, &self.desk, name);
+        }
+        if let (Ok(object), Some(hold)) = (&opened, hold) {
+            self.cache.keep(hold, object);
+        }
+        opened
     }
 
     /// What is known of an object now.
@@ -182,7 +216,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Disk`].
     pub fn stat(&self, name: &Name) -> Result<Meta, StoreError> {
-        object::look(&self.shared.engine, name).map(|(meta, _)| meta)
+        match self.cache.get(name) {
+            Some(object) => Ok(*object.meta()),
+            None => object::look(&self.shared.engine, name).map(|(meta, _)| meta),
+        }
     }
 
     /// Removes an object.
@@ -223,25 +260,8 @@ impl Store {
         to_is: Precondition,
         done: impl FnOnce(Result<Changed, StoreError>) + 'static,
     ) {
-        let (from, to) = (from.clone(), to.clone());
-        let make = move |engine: &Arc<Engine>| {
-            let (meta, file) = object::look(engine, &from)?;
-            if !from_is.holds(Some(meta.version)) {
-                return Err(StoreError::Precondition { name: from, found: Some(meta.version) });
-            }
-            let mut staged = Staged::create(engine)?;
-            let copied =
-                engine.tiers.disk.copy(&file, staged.file()).map_err(StoreError::disk("copy", &from))?;
-            if copied != meta.stored {
-                return Err(StoreError::Damaged { name: from, why: "its size is not what was written" });
-            }
-            let created = engine.index.get(to.as_str())?.map_or_else(engine::now, |row| row.meta.created);
-            let meta = Meta { version: engine.next_version(), created, ..meta };
-            staged.seal(Tag { name: to, meta, from: None })?;
-            staged.sync()?;
-            Ok(Act::Put { staged, precondition: to_is })
-        };
-        self.make_and_change(make, done);
+        let engine = &self.shared.engine;
+        rewrite::copy(engine, from.clone(), from_is, to.clone(), to_is, self.change_when_made(done));
     }
 
     /// Moves an object to the other class; its content, and its time of change, stay.
@@ -255,25 +275,8 @@ impl Store {
         precondition: Precondition,
         done: impl FnOnce(Result<Changed, StoreError>) + 'static,
     ) {
-        let name = name.clone();
-        let make = move |engine: &Arc<Engine>| {
-            let (meta, file) = object::look(engine, &name)?;
-            if !precondition.holds(Some(meta.version)) {
-                return Err(StoreError::Precondition { name, found: Some(meta.version) });
-            }
-            if meta.class == class {
-                return Ok(Act::Move {
-                    from: name.clone(),
-                    to: name,
-                    from_is: precondition,
-                    to_is: Precondition::None,
-                });
-            }
-            let staged = transcode(engine, &name, &meta, &file, class)?;
-            // What was read is what is replaced.
-            Ok(Act::Put { staged, precondition: Precondition::OneOf(vec![meta.version]) })
-        };
-        self.make_and_change(make, done);
+        let (engine, lanes) = (&self.shared.engine, self.shared.lanes);
+        rewrite::change_class(engine, lanes, name.clone(), class, precondition, self.change_when_made(done));
     }
 
     /// Removes all objects of a folder, each by itself, in the order of their names. `done` gets how many there were; if
@@ -423,22 +426,25 @@ impl Store {
     }
 
     fn change(&self, act: Act, done: impl FnOnce(Result<Changed, StoreError>) + 'static) {
+        let act = match act {
+            Act::Remove { .. } => match try_now(&self.shared.engine, act) {
+                Tried::Answered(changed) => return self.desk.soon(move || done(changed)),
+                Tried::Not(act) => act,
+            },
+            _ => act,
+        };
         let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
         submit(&self.shared.engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) });
     }
 
-    /// Makes a change on the pool, then queues it.
-    fn make_and_change(
-        &self,
-        make: impl FnOnce(&Arc<Engine>) -> Result<Act, StoreError> + Send + 'static,
-        done: impl FnOnce(Result<Changed, StoreError>) + 'static,
-    ) {
+    /// Queues a change that the pool makes.
+    fn change_when_made(&self, done: impl FnOnce(Result<Changed, StoreError>) + 'static) -> rewrite::Done {
         let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
         let engine = Arc::clone(&self.shared.engine);
-        self.shared.engine.jobs.submit(move || match make(&engine) {
+        Box::new(move |made| match made {
             Ok(act) => submit(&engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) }),
             Err(error) => ticket.redeem(Err(error)),
-        });
+        })
     }
 }
 
@@ -448,7 +454,9 @@ impl SharedStore {
     /// # Errors
     /// [`StoreError::Loop`].
     pub fn attach(&self, base: &EventBase) -> Result<Store, StoreError> {
-        Ok(Store { shared: Arc::clone(&self.shared), desk: Desk::new(base)? })
+        let engine = &self.shared.engine;
+        let cache = Rc::new(Cache::new(base, &engine.epochs, &engine.jobs, engine.hot_bytes)?);
+        Ok(Store { shared: Arc::clone(&self.shared), desk: Desk::new(base)?, cache })
     }
 }
 
@@ -462,46 +470,4 @@ impl fmt::Debug for SharedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedStore").field("data", &self.shared.engine.place.path).finish_non_exhaustive()
     }
-}
-
-/// Writes the content of a file to the stage in another class.
-fn transcode(
-    engine: &Arc<Engine>,
-    name: &Name,
-    meta: &Meta,
-    file: &std::fs::File,
-    class: Class,
-) -> Result<Staged, StoreError> {
-    let mut staged = Staged::create(engine)?;
-    let mut packer = pack::Packer::new();
-    let (mut at, mut crc32c) = (0, 0);
-    if class == Class::Deep {
-        staged.write_at(0, &pack::Packer::HEAD_BYTES)?;
-    }
-    object::each_piece(engine, name, meta, file, |piece| match class {
-        Class::Low => {
-            staged.write_at(at, piece)?;
-            at += piece.len() as u64;
-            crc32c = crc32c::crc32c_append(crc32c, piece);
-            Ok(())
-        }
-        Class::Deep => {
-            let packed = pack::pack_block(piece, engine.level);
-            crc32c = crc32c::crc32c_append(crc32c, piece);
-            let at = packer.push(&packed);
-            staged.write_at(at, &packed.bytes)
-        }
-    })?;
-    if class == Class::Deep {
-        let (end, bytes) = packer.finish();
-        staged.write_at(end, &bytes)?;
-        at = end + bytes.len() as u64;
-    }
-    if crc32c != meta.crc32c {
-        return Err(StoreError::Damaged { name: name.clone(), why: "its checksum is not what was written" });
-    }
-    let meta = Meta { version: engine.next_version(), class, stored: at, ..*meta };
-    staged.seal(Tag { name: name.clone(), meta, from: None })?;
-    staged.sync()?;
-    Ok(staged)
 }

@@ -11,12 +11,12 @@ use rustix::fs::FileType;
 use super::disk::Opening;
 use super::engine::{Engine, next};
 use super::error::StoreError;
-use super::index::{self, Opened, Place, Rows};
+use super::index::{self, Opened, Place, RowSet, Rows};
 use super::manifest::{Decoder, Entry};
 use super::meta::{Class, Meta, Row, Tag, Version};
 use super::name::Name;
 use super::stage::id_of;
-use super::tier::{Tiers, Unsynced, path_of, read_range};
+use super::tier::{Tiers, Unsynced, is_absent, path_of, read_range};
 use super::walk::{self, Kind, Met, Walk, changed_at, recognise};
 
 /// Finishes or undoes everything in the stage that nobody works on. It may be broken off anywhere and run again.
@@ -31,8 +31,14 @@ pub(crate) fn settle_stage(engine: &Engine) -> Result<(), StoreError> {
         if id_of(&leaf).is_none_or(|id| engine.is_active(id)) || found.kind != FileType::RegularFile {
             continue;
         }
-        let file: File = disk.open(tiers.stage.as_fd(), &leaf, Opening::File).map_err(cannot)?.into();
+        let file: File = match disk.open(tiers.stage.as_fd(), &leaf, Opening::File) {
+            Ok(file) => file.into(),
+            // Its owner removed it after the look at who is active.
+            Err(error) if is_absent(&error) => continue,
+            Err(error) => return Err(cannot(error)),
+        };
         if let Some(tag) = tiers.tag(&file, &leaf)? {
+            engine.high.fetch_max(tag.meta.version.0, Ordering::AcqRel);
             names.insert(tag.name);
             names.extend(tag.from.map(|(name, _)| name));
         }
@@ -58,7 +64,12 @@ pub(crate) fn settle_stage(engine: &Engine) -> Result<(), StoreError> {
         }
     }
     for leaf in leaves {
-        disk.unlink(tiers.stage.as_fd(), &leaf).map_err(StoreError::disk("remove in the stage", leaf))?;
+        match disk.unlink(tiers.stage.as_fd(), &leaf) {
+            Err(error) if !is_absent(&error) => {
+                return Err(StoreError::disk("remove in the stage", leaf)(error));
+            }
+            _ => (),
+        }
     }
     Ok(())
 }
@@ -75,18 +86,17 @@ fn reconcile(
     for class in [Class::Low, Class::Deep] {
         let Some(file) = tiers.open(class, name)? else { continue };
         let Some(tag) = tiers.tag(&file, name.as_str())? else { continue };
-        let meta = match tag {
-            Tag { name: says, meta, .. } if says == *name => meta,
+        let meta = if tag.name == *name {
+            tag.meta
+        } else if let Some(tag) = tag.undone(name) {
             // A move that had not moved it yet.
-            Tag { meta, from: Some((from, version)), .. } if from == *name => {
-                let meta = Meta { version, ..meta };
-                retag(tiers, &file, name, meta)?;
-                if engine.is_synced() {
-                    tiers.disk.sync(file.as_fd()).map_err(StoreError::disk("put on the disk", name))?;
-                }
-                meta
+            retag(tiers, &file, &tag)?;
+            if engine.is_synced() {
+                tiers.disk.sync(file.as_fd()).map_err(StoreError::disk("put on the disk", name))?;
             }
-            _ => continue,
+            tag.meta
+        } else {
+            continue;
         };
         if let Some((parent, _)) = tiers.parent(class, name)? {
             tiers.changed(&parent, name, unsynced)?;
@@ -110,10 +120,9 @@ fn reconcile(
     }
 }
 
-pub(crate) fn retag(tiers: &Tiers, file: &File, name: &Name, meta: Meta) -> Result<(), StoreError> {
-    let tag = Tag { name: name.clone(), meta, from: None };
+pub(crate) fn retag(tiers: &Tiers, file: &File, tag: &Tag) -> Result<(), StoreError> {
     let set = tiers.disk.set_tag(file, &tag.encode());
-    set.map_err(StoreError::disk("write the metadata of", name))
+    set.map_err(StoreError::disk("write the metadata of", &tag.name))
 }
 
 /// Gives a file that says nothing of itself a tag: it is an object from then on.
@@ -129,7 +138,7 @@ pub(crate) fn take_in(
     let ((size, crc32c), modified) = (content, changed_at(&stat));
     let stored = stat.len();
     let meta = Meta { version, class, size, stored, crc32c, sha256: None, modified, created: modified };
-    retag(tiers, file, name, meta)?;
+    retag(tiers, file, &Tag { name: name.clone(), meta, from: None })?;
     Ok(meta)
 }
 
@@ -177,9 +186,9 @@ type What = Result<(Name, Meta), &'static str>;
 fn look(tiers: &Tiers, class: Class, path: &str, file: &File, high: &AtomicU64) -> Result<What, StoreError> {
     let (name, meta) = match recognise(tiers, class, path, file)? {
         Kind::Object(name, meta) => (name, meta),
-        Kind::Renamed(name, meta) => {
-            retag(tiers, file, &name, meta)?;
-            (name, meta)
+        Kind::Renamed(tag) => {
+            retag(tiers, file, &tag)?;
+            (tag.name, tag.meta)
         }
         Kind::Untagged(name) => {
             let content = walk::content(tiers, class, file).map_err(StoreError::disk("read", path))?;

@@ -1,7 +1,7 @@
 //! The store on disks that die, fail, or have no extended attributes.
 
 #[path = "../../tests/util/rig.rs"]
-mod rig;
+pub(super) mod rig;
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use reactor::EventBase;
 use rustix::io::Errno;
 
-use super::disk::{Disk, Listing, Opening, RealDisk};
+use super::disk::{Disk, Listing, Opening, RealDisk, open_by, open_by_segments};
 use super::*;
 use rig::{Contents, Rig};
 
@@ -31,6 +31,8 @@ enum Fault {
     Death(u64),
     /// It fails, those after it do not.
     Error(u64, Errno),
+    /// It is done, and fails nevertheless.
+    Late(u64, Errno),
 }
 
 /// A disk that counts, and goes wrong when it is told to.
@@ -39,8 +41,11 @@ struct FaultyDisk {
     count: AtomicU64,
     fault: std::sync::Mutex<Fault>,
     has_attributes: bool,
+    has_openat2: bool,
     tripped: AtomicBool,
     syncs: AtomicU64,
+    /// Calls that wrote several slices.
+    writes: AtomicU64,
 }
 
 impl FaultyDisk {
@@ -49,8 +54,10 @@ impl FaultyDisk {
             count: AtomicU64::new(0),
             fault: std::sync::Mutex::new(Fault::None),
             has_attributes,
+            has_openat2: true,
             tripped: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
         })
     }
 
@@ -61,36 +68,42 @@ impl FaultyDisk {
         *self.fault.lock().unwrap() = fault;
     }
 
-    fn step(&self) -> io::Result<()> {
+    /// Fails, or says what it fails with when it is done.
+    fn step(&self) -> io::Result<Option<Errno>> {
         let n = self.count.fetch_add(1, Ordering::SeqCst);
-        let error = match *self.fault.lock().unwrap() {
-            Fault::Death(at) if n >= at => Errno::IO,
-            Fault::Error(at, errno) if n == at => errno,
-            _ => return Ok(()),
+        let (error, is_late) = match *self.fault.lock().unwrap() {
+            Fault::Death(at) if n >= at => (Errno::IO, false),
+            Fault::Error(at, errno) if n == at => (errno, false),
+            Fault::Late(at, errno) if n == at => (errno, true),
+            _ => return Ok(None),
         };
         self.tripped.store(true, Ordering::SeqCst);
-        Err(error.into())
+        if is_late { Ok(Some(error)) } else { Err(error.into()) }
+    }
+
+    fn done<T>(late: Option<Errno>, result: io::Result<T>) -> io::Result<T> {
+        late.map_or(result, |errno| Err(errno.into()))
     }
 }
 
 macro_rules! counted {
     ($($name:ident(&self $(, $arg:ident: $ty:ty)*) -> $out:ty;)*) => {
         $(fn $name(&self $(, $arg: $ty)*) -> io::Result<$out> {
-            self.step()?;
-            RealDisk.$name($($arg),*)
+            let late = self.step()?;
+            Self::done(late, RealDisk.$name($($arg),*))
         })*
     };
 }
 
 impl Disk for FaultyDisk {
     counted! {
-        open(&self, folder: BorrowedFd<'_>, path: &str, what: Opening) -> OwnedFd;
         create(&self, folder: BorrowedFd<'_>, leaf: &str) -> File;
         read_at(&self, file: &File, at: u64, into: &mut [u8]) -> usize;
         set_len(&self, file: &File, len: u64) -> ();
-        copy(&self, from: &File, to: &File) -> u64;
+        copy(&self, from: &File, to: &File, at: u64, len: usize) -> usize;
         link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
         rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
+        exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> ();
         rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
         unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
         make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
@@ -98,42 +111,62 @@ impl Disk for FaultyDisk {
         list(&self, folder: BorrowedFd<'_>) -> Listing;
     }
 
+    fn open(&self, folder: BorrowedFd<'_>, path: &str, what: Opening) -> io::Result<OwnedFd> {
+        let late = self.step()?;
+        let opened = match self.has_openat2 {
+            true => RealDisk.open(folder, path, what),
+            false => open_by(open_by_segments, folder, path, what).map_err(io::Error::from),
+        };
+        Self::done(late, opened)
+    }
+
     // Only counted: no power is lost here, and real ones take long.
     fn sync(&self, _file: BorrowedFd<'_>) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::SeqCst);
-        self.step()
+        Self::done(self.step()?, Ok(()))
     }
 
     fn sync_all(&self, _folder: BorrowedFd<'_>) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::SeqCst);
-        self.step()
+        Self::done(self.step()?, Ok(()))
     }
 
     /// A write that dies has written half.
     fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
         let was_whole = !self.tripped.load(Ordering::SeqCst);
-        self.step().inspect_err(|_| {
+        let late = self.step().inspect_err(|_| {
             if was_whole {
                 let _ = RealDisk.write_at(file, at, &bytes[..bytes.len() / 2]);
             }
         })?;
-        RealDisk.write_at(file, at, bytes)
+        Self::done(late, RealDisk.write_at(file, at, bytes))
+    }
+
+    /// As `write_at`: at death, the first of them is half written.
+    fn write_slices_at(&self, file: &File, at: u64, slices: &mut [io::IoSlice<'_>]) -> io::Result<()> {
+        let was_whole = !self.tripped.load(Ordering::SeqCst);
+        self.step().inspect_err(|_| {
+            if let Some(first) = slices.first().filter(|_| was_whole) {
+                let _ = RealDisk.write_at(file, at, &first[..first.len() / 2]);
+            }
+        })?;
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        RealDisk.write_slices_at(file, at, slices)
     }
 
     fn tag(&self, file: &File) -> io::Result<Option<Vec<u8>>> {
         if !self.has_attributes {
             return Err(Errno::OPNOTSUPP.into());
         }
-        self.step()?;
-        RealDisk.tag(file)
+        Self::done(self.step()?, RealDisk.tag(file))
     }
 
     fn set_tag(&self, file: &File, tag: &[u8]) -> io::Result<()> {
         if !self.has_attributes {
             return Err(Errno::OPNOTSUPP.into());
         }
-        self.step()?;
-        RealDisk.set_tag(file, tag)
+        let late = self.step()?;
+        Self::done(late, RealDisk.set_tag(file, tag))
     }
 }
 
@@ -171,6 +204,43 @@ const SCENES: &[Scene] = &[
             rig.put("f/x", Class::Deep, b"old").unwrap();
         },
         during: |rig| rig.put("f/x", Class::Low, b"the new one"),
+    },
+    Scene {
+        name: "deep overwrite of a low one",
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"old").unwrap();
+        },
+        during: |rig| rig.put("f/x", Class::Deep, b"the new one"),
+    },
+    Scene {
+        name: "deep delete",
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"old").unwrap();
+        },
+        during: |rig| rig.delete("f/x"),
+    },
+    Scene {
+        name: "deep move",
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"moved").unwrap();
+        },
+        during: |rig| rig.rename("f/x", "f/y/z"),
+    },
+    Scene {
+        name: "deep move over another",
+        before: |rig| {
+            rig.put("f/x", Class::Deep, b"moved").unwrap();
+            rig.put("f/y", Class::Deep, b"replaced").unwrap();
+        },
+        during: |rig| rig.rename("f/x", "f/y"),
+    },
+    Scene {
+        name: "copy over another",
+        before: |rig| {
+            rig.put("f/x", Class::Low, b"copied").unwrap();
+            rig.put("g/y", Class::Deep, b"replaced").unwrap();
+        },
+        during: |rig| rig.copy("f/x", "g/y"),
     },
     Scene {
         name: "delete",
@@ -226,24 +296,34 @@ const SCENES: &[Scene] = &[
 ];
 
 /// Runs a scene with a fault at one operation; returns whether the fault happened.
-fn play(scene: &Scene, changed: &Contents, has_attributes: bool, fault: Fault) -> bool {
+fn play(
+    scene: &Scene,
+    changed: &Contents,
+    has_attributes: bool,
+    durability: Durability,
+    fault: Fault,
+) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::new(has_attributes);
-    let options = options(folder.path());
+    let options = Options { durability, ..options(folder.path()) };
     let rig = open(Arc::clone(&disk) as _, &options).unwrap();
     rig.put("bystander", Class::Low, b"stays").unwrap();
     (scene.before)(&rig);
     let before = rig.check(folder.path());
     disk.arm(fault);
     let result = (scene.during)(&rig);
+    if durability == Durability::Relaxed {
+        // What follows the answer may fail too, and what was answered stays.
+        let _ = rig.settle();
+    }
     let happened = disk.tripped.load(Ordering::SeqCst);
-    let what = format!("{} {fault:?} {has_attributes}: {result:?}", scene.name);
+    let what = format!("{} {fault:?} {has_attributes} {durability:?}: {result:?}", scene.name);
     assert!(happened || result.is_ok(), "{what}");
     // Each object is the old or the new one; an acknowledged change is there.
     let check = |after: &Contents| {
         assert!(after == changed || (*after == before && result.is_err()), "{what}\n{after:?}");
     };
-    if matches!(fault, Fault::Error(..)) {
+    if matches!(fault, Fault::Error(..) | Fault::Late(..)) {
         // The store goes on, and is in order after the next change at the latest.
         disk.arm(Fault::None);
         rig.put("next", Class::Low, b"next").unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -270,10 +350,16 @@ fn rehearse(scene: &Scene) -> Contents {
 }
 
 fn each_operation(has_attributes: bool, fault: impl Fn(u64) -> Fault) {
+    for durability in [Durability::Sync, Durability::Relaxed] {
+        each_operation_of(has_attributes, durability, &fault);
+    }
+}
+
+fn each_operation_of(has_attributes: bool, durability: Durability, fault: impl Fn(u64) -> Fault) {
     for scene in SCENES {
         let changed = rehearse(scene);
         let mut n = 0;
-        while play(scene, &changed, has_attributes, fault(n)) {
+        while play(scene, &changed, has_attributes, durability, fault(n)) {
             n += 1;
         }
         assert!(n > 10, "{}: {n}", scene.name);
@@ -296,6 +382,11 @@ fn a_full_disk_at_any_operation_leaves_old_or_new() {
 }
 
 #[test]
+fn an_error_of_an_operation_that_was_done_leaves_old_or_new() {
+    each_operation(true, |n| Fault::Late(n, Errno::IO));
+}
+
+#[test]
 fn a_death_without_extended_attributes_leaves_old_or_new() {
     each_operation(false, Fault::Death);
 }
@@ -305,13 +396,118 @@ fn an_io_error_without_extended_attributes_leaves_old_or_new() {
     each_operation(false, |n| Fault::Error(n, Errno::IO));
 }
 
+/// Changes of several objects at once, of which some share a batch: each is old or new by itself.
+#[test]
+fn a_death_amid_a_batch_leaves_each_old_or_new() {
+    let mut n = 0;
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, options) = (FaultyDisk::new(true), options(folder.path()));
+        let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+        for (text, class) in [
+            ("a/over", Class::Low),
+            ("a/gone", Class::Deep),
+            ("b/from", Class::Low),
+            ("b/class", Class::Low),
+            ("b/twice", Class::Low),
+        ] {
+            rig.put(text, class, b"old").unwrap();
+        }
+        let before = rig.check(folder.path());
+        disk.arm(Fault::Death(n));
+        let acked = std::rc::Rc::new(std::cell::RefCell::new(std::collections::BTreeSet::new()));
+        let any = Precondition::None;
+        let done = |what: &'static str| {
+            let acked = std::rc::Rc::clone(&acked);
+            move |result: Result<Changed, StoreError>| {
+                if result.is_ok() {
+                    acked.borrow_mut().insert(what);
+                }
+            }
+        };
+        let put = |text: &str, class, bytes: &[u8], what| {
+            let upload = rig.store.begin_put(&rig::name(text), class, PutOptions::default(), || ());
+            if let Ok(upload) = upload
+                && upload.write(bytes).is_ok()
+            {
+                upload.finish(done(what));
+            }
+        };
+        put("a/over", Class::Deep, b"new", "over");
+        put("c/d/new", Class::Low, b"new", "new");
+        rig.store.delete(&rig::name("a/gone"), any.clone(), done("gone"));
+        rig.store.rename(&rig::name("b/from"), &rig::name("e/to"), any.clone(), any.clone(), done("move"));
+        rig.store.change_class(&rig::name("b/class"), Class::Deep, any.clone(), done("class"));
+        put("b/twice", Class::Low, b"first", "first");
+        put("b/twice", Class::Low, b"second", "second");
+        rig.base.dispatch().unwrap();
+        drop(rig);
+        let happened = disk.tripped.load(Ordering::SeqCst);
+        disk.arm(Fault::None);
+        let rig = open(disk, &options).unwrap();
+        let after = rig.check(folder.path());
+        let acked = acked.borrow();
+        let is = |text: &str, class, bytes: &[u8]| after.get(text) == Some(&(class, bytes.to_vec()));
+        let was = |text: &str| after.contains_key(text) && after.get(text) == before.get(text);
+        let either = |what: &str, new: bool, old: bool| {
+            assert!(new || (old && !acked.contains(what)), "{n} {what} {acked:?} {after:?}");
+        };
+        either("over", is("a/over", Class::Deep, b"new"), was("a/over"));
+        either("new", is("c/d/new", Class::Low, b"new"), !after.contains_key("c/d/new"));
+        either("gone", !after.contains_key("a/gone"), was("a/gone"));
+        either(
+            "move",
+            is("e/to", Class::Low, b"old") && !after.contains_key("b/from"),
+            was("b/from") && !after.contains_key("e/to"),
+        );
+        either("class", is("b/class", Class::Deep, b"old"), was("b/class"));
+        let (first, second) = (is("b/twice", Class::Low, b"first"), is("b/twice", Class::Low, b"second"));
+        either("second", second, first || was("b/twice"));
+        either("first", first || second, was("b/twice"));
+        if !happened {
+            assert_eq!(acked.len(), 7);
+            break;
+        }
+        n += 1;
+    }
+    assert!(n > 60, "{n}");
+}
+
+/// Every rule of names holds on a kernel that cannot resolve paths beneath a folder by itself.
+#[test]
+fn an_old_kernel_follows_no_link_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk { has_openat2: false, ..Arc::into_inner(FaultyDisk::new(true)).unwrap() });
+    let rig = open(Arc::clone(&disk) as _, &options(folder.path())).unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret"), b"secret").unwrap();
+    let low = folder.path().join("low_storage");
+    std::os::unix::fs::symlink(outside.path(), low.join("out")).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret"), low.join("leaf")).unwrap();
+    for text in ["out/secret", "leaf", "out", "leaf/x"] {
+        let read = rig.store.open_read(&rig::name(text));
+        assert!(matches!(read, Err(StoreError::NotFound { .. })), "{text}: {read:?}");
+        assert!(matches!(rig.put(text, Class::Low, b"x"), Err(StoreError::Occupied { .. })), "{text}");
+    }
+    assert_eq!(std::fs::read(outside.path().join("secret")).unwrap(), b"secret");
+    std::fs::remove_file(low.join("out")).unwrap();
+    std::fs::remove_file(low.join("leaf")).unwrap();
+    for text in ["a", "b/c/d", "b/c/e"] {
+        rig.put(text, Class::Low, b"low").unwrap();
+        rig.put(text, Class::Deep, b"deep").unwrap();
+    }
+    rig.rename("b/c/d", "x/y").unwrap();
+    rig.delete("a").unwrap();
+    assert_eq!(rig.check(folder.path()).len(), 2);
+}
+
 /// A start that dies while it recovers is followed by one that does not.
 #[test]
 fn a_death_during_recovery_is_recovered_from() {
     for scene in SCENES {
         let changed = rehearse(scene);
         // Somewhere in the middle: the change is visible and the index does not know.
-        for first in [12, 16, 20] {
+        for first in [13, 20] {
             let mut n = 0;
             loop {
                 let folder = tempfile::tempdir().unwrap();
@@ -334,7 +530,7 @@ fn a_death_during_recovery_is_recovered_from() {
                 if !happened {
                     break;
                 }
-                n += 3;
+                n += 4;
             }
         }
     }
@@ -343,18 +539,52 @@ fn a_death_during_recovery_is_recovered_from() {
 /// The index goes with the failure, and comes back with the disk.
 #[test]
 fn a_disk_that_was_full_is_used_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let (disk, options) = (FaultyDisk::new(true), options(folder.path()));
-    let rig = open(Arc::clone(&disk) as _, &options).unwrap();
-    rig.put("a", Class::Low, b"1").unwrap();
-    disk.arm(Fault::Death(3));
-    for _ in 0..3 {
-        assert!(rig.put("a", Class::Low, b"2").is_err());
+    for durability in [Durability::Sync, Durability::Relaxed] {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::new(true);
+        let options = Options { durability, ..options(folder.path()) };
+        let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+        rig.put("a", Class::Low, b"1").unwrap();
+        disk.arm(Fault::Death(3));
+        for _ in 0..3 {
+            assert!(rig.put("a", Class::Low, b"2").is_err());
+        }
+        disk.arm(Fault::None);
+        rig.put("b", Class::Deep, b"3").unwrap();
+        let contents = rig.check(folder.path());
+        assert_eq!(contents.len(), 2);
     }
+}
+
+/// What was answered while the index could not be written is in it when it can.
+#[test]
+fn late_rows_outlive_an_index_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new(true);
+    let options = Options { durability: Durability::Relaxed, ..options(folder.path()) };
+    let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+    rig.put("gone", Class::Low, b"0").unwrap();
+    rig.settle().unwrap();
+    for n in 0..20 {
+        rig.put(&format!("{n}"), Class::Low, b"1").unwrap();
+    }
+    rig.delete("gone").unwrap();
+    // They may have been written just before the disk fails.
+    loop {
+        disk.arm(Fault::None);
+        rig.put("last", Class::Low, b"1").unwrap();
+        disk.arm(Fault::Death(0));
+        if rig.settle().is_err() {
+            break;
+        }
+    }
+    assert!(rig.settle().is_err());
     disk.arm(Fault::None);
-    rig.put("b", Class::Deep, b"3").unwrap();
-    let contents = rig.check(folder.path());
-    assert_eq!(contents.len(), 2);
+    rig.settle().unwrap();
+    assert_eq!(rig.check(folder.path()).len(), 21);
+    drop(rig);
+    let rig = open(disk, &options).unwrap();
+    assert_eq!(rig.check(folder.path()).len(), 21);
 }
 
 /// Many writes at once share their flushes.
@@ -364,6 +594,14 @@ fn concurrent_writes_share_flushes() {
     let disk = FaultyDisk::new(true);
     let rig = open(Arc::clone(&disk) as _, &options(folder.path())).unwrap();
     disk.arm(Fault::None);
+    // Two threads and the urgent one wait until all writes are there.
+    let gate = Arc::new(std::sync::Barrier::new(4));
+    for _ in 0..3 {
+        let gate = Arc::clone(&gate);
+        rig.store.engine().jobs.submit_urgent(move || {
+            gate.wait();
+        });
+    }
     let count = 200;
     let done = std::rc::Rc::new(std::cell::Cell::new(0));
     for n in 0..count {
@@ -376,9 +614,36 @@ fn concurrent_writes_share_flushes() {
             mine.set(mine.get() + 1);
         });
     }
+    gate.wait();
     rig.base.dispatch().unwrap();
     assert_eq!(done.get(), count);
     let syncs = disk.syncs.load(Ordering::SeqCst);
     assert!(syncs < count, "{syncs} flushes for {count} writes");
     assert_eq!(rig.check(folder.path()).len() as u64, count);
+}
+
+/// What the network delivers in pieces reaches the disk in one call, without a copy.
+#[test]
+fn a_buffer_of_many_pieces_is_written_in_one_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new(true);
+    let rig = open(Arc::clone(&disk) as _, &options(folder.path())).unwrap();
+    let name = Name::parse("large").unwrap();
+    let upload = rig.store.begin_put(&name, Class::Low, PutOptions::default(), || ()).unwrap();
+    let buffer = reactor::Evbuffer::new();
+    let mut all = Vec::new();
+    for round in 0..4u32 {
+        // More pieces than one call takes in the last.
+        let (pieces, len) = if round == 3 { (1500, 100) } else { (64, 4 * 1024) };
+        for n in 0..pieces {
+            let piece = rig::sample(len, round * 5000 + n);
+            all.extend_from_slice(&piece);
+            buffer.append_shared(piece).unwrap();
+        }
+        let _ = upload.write_buffer(&buffer).unwrap();
+        assert!(buffer.is_empty());
+    }
+    assert_eq!(disk.writes.load(Ordering::SeqCst), 3 + 12);
+    rig.wait(|done| upload.finish(done)).unwrap();
+    assert!(rig.get("large").unwrap() == all);
 }

@@ -1,24 +1,25 @@
 //! An object on its way in.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
+use std::io::IoSlice;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use reactor::Evbuffer;
 use sha2::{Digest, Sha256};
 
 use super::Shared;
-use super::commit::{Act, Changed, Op, Precondition, submit};
-use super::engine::{Engine, lock_of, now};
+use super::commit::{Act, Changed, Op, Precondition, Tried, submit, try_now};
+use super::engine::{Engine, now};
 use super::error::StoreError;
 use super::manifest::hex;
 use super::meta::{Class, Meta, Tag};
 use super::name::Name;
-use super::pack::{BLOCK, Packed, Packer, pack_block};
+use super::pack::{BLOCK, pack_block};
+use super::packing::Packing;
 use super::stage::Staged;
-use crate::jobs::{Desk, Lost};
+use crate::jobs::{Desk, Lost, Ticket};
 
 /// What an upload is to be, beside its bytes.
 #[derive(Clone, Debug, Default)]
@@ -94,24 +95,15 @@ struct Deep {
     done: Option<Done>,
 }
 
-/// A packed file that grows block by block, on the threads of the pool.
-struct Packing {
-    inner: Mutex<PackingInner>,
-}
-
-struct PackingInner {
-    staged: Staged,
-    packer: Packer,
-    next: u64,
-    /// Packed before their turn.
-    early: BTreeMap<u64, Packed>,
-}
-
 /// A larger file is flushed before it waits for its commit, so that small ones do not wait for it.
 const FLUSHED_APART: u64 = 4 * 1024 * 1024;
 
+/// Pieces of a buffer that one call writes: more than a body is read in at once.
+const SLICES: usize = 128;
+
 impl Upload {
     pub(super) fn begin(
+        staged: Staged,
         shared: &Arc<Shared>,
         desk: &Desk,
         name: &Name,
@@ -119,25 +111,18 @@ impl Upload {
         options: PutOptions,
         on_room: impl FnMut() + 'static,
     ) -> Result<Upload, StoreError> {
-        let engine = &shared.engine;
-        let staged = Staged::create(engine)?;
         let body = match class {
             Class::Low => Body::Low { staged, size: 0, crc32c: 0 },
-            Class::Deep => {
-                staged.write_at(0, &Packer::HEAD_BYTES)?;
-                let (packer, early) = (Packer::new(), BTreeMap::new());
-                let inner = Mutex::new(PackingInner { staged, packer, next: 0, early });
-                Body::Deep(Deep {
-                    packing: Arc::new(Packing { inner }),
-                    block: Vec::new(),
-                    next: 0,
-                    working: 0,
-                    most: shared.threads + 1,
-                    is_full: false,
-                    on_room: Some(Box::new(on_room)),
-                    done: None,
-                })
-            }
+            Class::Deep => Body::Deep(Deep {
+                packing: Arc::new(Packing::new(staged)?),
+                block: Vec::new(),
+                next: 0,
+                working: 0,
+                most: shared.lanes + 1,
+                is_full: false,
+                on_room: Some(Box::new(on_room)),
+                done: None,
+            }),
         };
         let sha256 = (options.sha256 || options.expected_sha256.is_some()).then(Sha256::new);
         let (shared, desk, name) = (Arc::clone(shared), desk.clone(), name.clone());
@@ -150,47 +135,10 @@ impl Upload {
     /// # Errors
     /// [`StoreError::Disk`]; the upload has failed then, and is best dropped.
     pub fn write(&self, bytes: &[u8]) -> Result<Flow, StoreError> {
-        let mut core = self.core.borrow_mut();
-        if let Some(error) = &core.failed {
-            return Err(error.clone());
-        }
-        if let Some(sha256) = &mut core.sha256 {
-            sha256.update(bytes);
-        }
-        let core = &mut *core;
-        let written = match &mut core.body {
-            Body::Low { staged, size, crc32c } => {
-                let written = staged.write_at(*size, bytes);
-                *size += bytes.len() as u64;
-                *crc32c = crc32c::crc32c_append(*crc32c, bytes);
-                written.map(|()| Flow::Open)
-            }
-            Body::Deep(deep) => {
-                let mut rest = bytes;
-                while !rest.is_empty() {
-                    if deep.block.capacity() == 0 {
-                        deep.block.reserve_exact(BLOCK);
-                    }
-                    let (now, later) = rest.split_at(rest.len().min(BLOCK - deep.block.len()));
-                    deep.block.extend_from_slice(now);
-                    rest = later;
-                    if deep.block.len() == BLOCK {
-                        deep.pack(&core.shared, &core.desk, Rc::clone(&self.core));
-                    }
-                }
-                deep.is_full = deep.working >= deep.most;
-                Ok(if deep.is_full { Flow::Full } else { Flow::Open })
-            }
-            Body::Over => Err(StoreError::Lost(Lost)),
-        };
-        if let Err(error) = &written {
-            core.failed = Some(error.clone());
-            core.body = Body::Over;
-        }
-        written
+        self.write_slices(&mut [IoSlice::new(bytes)])
     }
 
-    /// Takes all bytes of a buffer, which is empty then.
+    /// Takes all bytes of a buffer, which is empty then. Nothing is copied but what stands in files.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -199,16 +147,62 @@ impl Upload {
         while !buffer.is_empty() {
             let taken = {
                 let peek = buffer.peek(..)?;
-                let mut taken = 0;
-                for slice in peek.slices() {
-                    flow = self.write(slice)?;
-                    taken += slice.len();
+                let mut slots = [IoSlice::new(&[]); SLICES];
+                let count = peek.fill(&mut slots).min(SLICES);
+                let slices = slots.get_mut(..count).unwrap_or_default();
+                let taken = slices.iter().map(|slice| slice.len()).sum();
+                if taken > 0 {
+                    flow = self.write_slices(slices)?;
                 }
                 taken
             };
-            buffer.drain(taken)?;
+            if taken > 0 {
+                buffer.drain(taken)?;
+            } else {
+                let mut bytes = vec![0; 64 * 1024];
+                let n = buffer.remove(&mut bytes)?;
+                flow = self.write(bytes.get(..n).unwrap_or_default())?;
+            }
         }
         Ok(flow)
+    }
+
+    /// Takes bytes that lie in several places; low ones reach the file in one call.
+    fn write_slices(&self, slices: &mut [IoSlice<'_>]) -> Result<Flow, StoreError> {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        if let Some(error) = &core.failed {
+            return Err(error.clone());
+        }
+        if let Some(sha256) = &mut core.sha256 {
+            slices.iter().for_each(|bytes| sha256.update(&bytes[..]));
+        }
+        let written = match &mut core.body {
+            Body::Low { staged, size, crc32c } => {
+                let at = *size;
+                for bytes in slices.iter() {
+                    *size += bytes.len() as u64;
+                    *crc32c = crc32c::crc32c_append(*crc32c, bytes);
+                }
+                let written = match slices {
+                    [bytes] => staged.write_at(at, bytes),
+                    slices => staged.write_slices_at(at, slices),
+                };
+                written.map(|()| Flow::Open)
+            }
+            Body::Deep(deep) => {
+                for bytes in slices.iter() {
+                    deep.take(bytes, &core.shared, &core.desk, &self.core);
+                }
+                deep.is_full = deep.working >= deep.most;
+                Ok(if deep.is_full { Flow::Full } else { Flow::Open })
+            }
+            Body::Over => Err(StoreError::Lost(Lost)),
+        };
+        if let Err(error) = &written {
+            core.failed = Some(error.clone());
+        }
+        written
     }
 
     /// Ends the upload: `done` is called from the loop when the object is there, as lasting as the store's durability
@@ -216,13 +210,15 @@ impl Upload {
     pub fn finish(self, done: impl FnOnce(Result<Changed, StoreError>) + 'static) {
         let failed = self.core.borrow().failed.clone();
         if let Some(error) = failed {
-            let ticket = self
-                .core
-                .borrow()
-                .desk
-                .ticket(move |result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+            let desk = self.core.borrow().desk.clone();
+            let ticket = desk.ticket(move |result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
             return ticket.redeem(Err(error));
         }
+        // Dropped with nothing borrowed.
+        let _on_room = match &mut self.core.borrow_mut().body {
+            Body::Deep(deep) => deep.on_room.take(),
+            _ => None,
+        };
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
         match &mut core.body {
@@ -231,7 +227,6 @@ impl Upload {
                 if !deep.block.is_empty() {
                     deep.pack(&core.shared, &core.desk, Rc::clone(&self.core));
                 }
-                deep.on_room = None;
                 deep.done = Some(Box::new(done));
                 if deep.working == 0 {
                     core.finish_deep();
@@ -276,50 +271,65 @@ impl Core {
         let Body::Low { mut staged, size, crc32c } = std::mem::replace(&mut self.body, Body::Over) else {
             return;
         };
-        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
         let seal = self.seal();
         let engine = Arc::clone(&self.shared.engine);
-        let is_large = size >= FLUSHED_APART;
         let prepare = move |staged: &mut Staged| {
             let tag = seal.tag(&engine, Class::Low, size, size, crc32c)?;
             staged.seal(tag)?;
-            if is_large { staged.sync() } else { Ok(()) }
+            if size >= FLUSHED_APART { staged.sync() } else { Ok(()) }
         };
         let engine = Arc::clone(&self.shared.engine);
         let precondition = std::mem::take(&mut self.options.precondition);
-        let commit = move || match prepare(&mut staged) {
-            Ok(()) => {
-                let reply = Box::new(move |result| ticket.redeem(result));
-                submit(&engine, Op { act: Act::Put { staged, precondition }, reply });
+        if size >= FLUSHED_APART && engine.is_synced() {
+            let ticket = self.ticket(done);
+            return self.shared.engine.jobs.submit(move || match prepare(&mut staged) {
+                Ok(()) => {
+                    let reply = Box::new(move |result| ticket.redeem(result));
+                    submit(&engine, Op { act: Act::Put { staged, precondition }, reply });
+                }
+                Err(error) => {
+                    drop(staged);
+                    ticket.redeem(Err(error));
+                }
+            });
+        }
+        // Sealing is one quick call.
+        if let Err(error) = prepare(&mut staged) {
+            drop(staged);
+            return self.desk.soon(move || done(Err(error)));
+        }
+        match try_now(&engine, Act::Put { staged, precondition }) {
+            Tried::Answered(changed) => self.desk.soon(move || done(changed)),
+            Tried::Not(act) => {
+                let ticket = self.ticket(done);
+                submit(&engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) });
             }
-            Err(error) => {
-                drop(staged);
-                ticket.redeem(Err(error));
-            }
-        };
-        // Small ones: sealing is one quick call, and the commit is the next job.
-        if is_large { self.shared.engine.jobs.submit(commit) } else { commit() }
+        }
+    }
+
+    fn ticket(&self, done: Done) -> Ticket<Result<Changed, StoreError>> {
+        self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))))
     }
 
     fn finish_deep(&mut self) {
         let Body::Deep(deep) = std::mem::replace(&mut self.body, Body::Over) else { return };
         let Some(done) = deep.done else { return };
-        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        let ticket = self.ticket(done);
         let failed = self.failed.clone();
         let seal = self.seal();
         let engine = Arc::clone(&self.shared.engine);
         let precondition = std::mem::take(&mut self.options.precondition);
         let packing = deep.packing;
         self.shared.engine.jobs.submit(move || {
-            let prepared =
-                failed.map_or(Ok(()), Err).and_then(|()| packing.into_staged()).and_then(|packed| {
-                    let (mut staged, stored, size, crc32c) = packed;
-                    staged.seal(seal.tag(&engine, Class::Deep, size, stored, crc32c)?)?;
-                    if stored >= FLUSHED_APART {
-                        staged.sync()?;
-                    }
-                    Ok(staged)
-                });
+            let prepared = failed.map_or_else(|| Arc::into_inner(packing).ok_or(StoreError::Lost(Lost)), Err);
+            let prepared = prepared.and_then(Packing::into_staged).and_then(|packed| {
+                let (mut staged, stored, size, crc32c) = packed;
+                staged.seal(seal.tag(&engine, Class::Deep, size, stored, crc32c)?)?;
+                if stored >= FLUSHED_APART {
+                    staged.sync()?;
+                }
+                Ok(staged)
+            });
             match prepared {
                 Ok(staged) => {
                     let reply = Box::new(move |result| ticket.redeem(result));
@@ -337,6 +347,21 @@ impl Core {
 }
 
 impl Deep {
+    fn take(&mut self, bytes: &[u8], shared: &Arc<Shared>, desk: &Desk, core: &Rc<RefCell<Core>>) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.block.capacity() == 0 {
+                self.block.reserve_exact(BLOCK);
+            }
+            let (now, later) = rest.split_at(rest.len().min(BLOCK - self.block.len()));
+            self.block.extend_from_slice(now);
+            rest = later;
+            if self.block.len() == BLOCK {
+                self.pack(shared, desk, Rc::clone(core));
+            }
+        }
+    }
+
     /// Sends the block to the pool.
     fn pack(&mut self, shared: &Arc<Shared>, desk: &Desk, core: Rc<RefCell<Core>>) {
         let block = std::mem::take(&mut self.block);
@@ -345,7 +370,7 @@ impl Deep {
         self.working += 1;
         let packing = Arc::clone(&self.packing);
         let level = shared.engine.level;
-        let work = move || packing.add(number, pack_block(&block, level));
+        let work = move || packing.add(number, pack_block(&block, level)).map(|_| ());
         desk.run(&shared.engine.jobs, work, move |result| packed(&core, result));
     }
 }
@@ -374,35 +399,11 @@ fn packed(core: &Rc<RefCell<Core>>, result: Result<Result<(), StoreError>, Lost>
     // The caller's closure runs with nothing borrowed, and may have ended the upload.
     if let Some(mut run) = on_room {
         run();
-        if let Body::Deep(deep) = &mut core.borrow_mut().body {
-            deep.on_room.get_or_insert(run);
+        if let Body::Deep(deep) = &mut core.borrow_mut().body
+            && deep.done.is_none()
+        {
+            deep.on_room = Some(run);
         }
-    }
-}
-
-impl Packing {
-    /// Writes a packed block, and those behind it that came before their turn.
-    fn add(&self, number: u64, packed: Packed) -> Result<(), StoreError> {
-        let mut inner = lock_of(&self.inner);
-        let inner = &mut *inner;
-        inner.early.insert(number, packed);
-        while let Some(packed) = inner.early.remove(&inner.next) {
-            let at = inner.packer.push(&packed);
-            inner.next += 1;
-            inner.staged.write_at(at, &packed.bytes)?;
-        }
-        Ok(())
-    }
-
-    /// The finished file, its bytes, the bytes of its content and their CRC-32C.
-    fn into_staged(self: Arc<Packing>) -> Result<(Staged, u64, u64, u32), StoreError> {
-        let packing = Arc::into_inner(self).ok_or(StoreError::Lost(Lost))?;
-        let PackingInner { staged, packer, .. } =
-            packing.inner.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (size, crc32c) = (packer.input(), packer.crc32c());
-        let (at, end) = packer.finish();
-        staged.write_at(at, &end)?;
-        Ok((staged, at + end.len() as u64, size, crc32c))
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 
 use super::disk::{Listing, Opening};
 use super::error::StoreError;
-use super::meta::{Class, Meta};
+use super::meta::{Class, Meta, Tag};
 use super::name::Name;
 use super::tier::{Tiers, is_absent, read_range, read_seek};
 
@@ -95,8 +95,8 @@ fn open(tiers: &Tiers, class: Class, path: String) -> Result<Option<Open>, Store
 pub(crate) enum Kind {
     /// An object.
     Object(Name, Meta),
-    /// An object that somebody renamed: its tag says another name.
-    Renamed(Name, Meta),
+    /// An object that somebody renamed: this is to be its tag.
+    Renamed(Tag),
     /// It says nothing of itself, and can be made an object.
     Untagged(Name),
     /// An object that has lost its end.
@@ -120,16 +120,13 @@ pub(crate) fn recognise(tiers: &Tiers, class: Class, path: &str, file: &File) ->
     let cannot = |error| StoreError::disk("read", path)(error);
     let stat = file.metadata().map_err(cannot)?;
     if let Some(tag) = tiers.tag(file, path)?.filter(|tag| tag.meta.class == class) {
-        let mut meta = tag.meta;
+        let meta = tag.meta;
         if meta.stored == stat.len() {
-            if tag.name == name {
-                return Ok(Kind::Object(name, meta));
-            }
-            // A move that had not moved it yet, or somebody's rename.
-            if let Some((_, version)) = tag.from.filter(|(from, _)| *from == name) {
-                meta.version = version;
-            }
-            return Ok(Kind::Renamed(name, meta));
+            return Ok(match tag.name == name {
+                true => Kind::Object(name, meta),
+                // A move that had not moved it yet, or somebody's rename.
+                false => Kind::Renamed(tag.clone().undone(&name).unwrap_or(Tag { name, from: None, ..tag })),
+            });
         }
         // Versions follow the clock: nobody wrote it since, so its end was lost, with the power perhaps.
         if changed_at(&stat).unsigned_abs() <= meta.version.0 {

@@ -584,6 +584,28 @@ impl Bufferevent {
         self.state.free_when_sent(None);
     }
 
+    /// Gives a peer up as by the write time-out that takes less than this on average over each of them; 0, the default, for
+    /// any. Without a write time-out nothing is measured.
+    pub(crate) fn set_min_write_rate(&self, bytes_per_second: u64) {
+        self.state.set_min_write_rate(bytes_per_second);
+    }
+
+    /// Has the event callback told, while reading is off, when the peer has left ([`BevEvent::ERROR`]) or sends no more
+    /// ([`BevEvent::EOF`]): bytes that came before may still be unread.
+    pub(crate) fn report_hangup(&self) {
+        self.state.report_hangup();
+    }
+
+    /// Has the read time-out count from now on.
+    pub(crate) fn restart_read_timeout(&self) {
+        self.state.transferred(Direction::READ);
+    }
+
+    /// Bytes that the socket has and the input has not.
+    pub(crate) fn unread(&self) -> Option<u64> {
+        self.state.socket()?.unread()
+    }
+
     /// [`free_when_sent`](Self::free_when_sent) for an owner that wants to know how it goes on.
     pub(crate) fn free_when_sent_watched(&self, watcher: Rc<dyn FarewellWatcher>) {
         self.state.free_when_sent(Some(watcher));

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, ioctl_fionbio, retry_on_intr};
 use rustix::net::{
     AddressFamily, Shutdown, SocketFlags, SocketType, getpeername, getsockname, socket_with, sockopt,
@@ -163,6 +164,31 @@ impl Socket {
         self.ready.set(self.ready.get() | what);
     }
 
+    /// Whether the poll said something of an end.
+    pub(super) fn has_hangup(&self) -> bool {
+        self.phase.get() == Phase::Connected && self.ready.get().contains(EventFlags::CLOSED)
+    }
+
+    /// Whether the peer has left (an error), or sends no more (an end).
+    pub(super) fn hangup(&self) -> Option<BevEvent> {
+        let fd = self.fd()?;
+        let mut asked = [PollFd::new(&fd, PollFlags::RDHUP)];
+        retry_on_intr(|| rustix::event::poll(&mut asked, Some(&Timespec::default()))).ok()?;
+        let said = asked[0].revents();
+        if said.intersects(PollFlags::HUP | PollFlags::ERR) {
+            Some(BevEvent::ERROR)
+        } else if said.contains(PollFlags::RDHUP) {
+            Some(BevEvent::EOF)
+        } else {
+            None
+        }
+    }
+
+    /// Bytes that have come and were not read.
+    pub(super) fn unread(&self) -> Option<u64> {
+        rustix::io::ioctl_fionread(self.fd()?).ok()
+    }
+
     /// One pass in each direction; true if it came to anything.
     pub(super) fn pass(&self, state: &State) -> bool {
         let mut did = false;
@@ -281,6 +307,7 @@ impl Socket {
                 if pass.moved < pass.offered {
                     self.clear(EventFlags::WRITE);
                 }
+                state.wrote(pass.moved);
                 state.transferred(Direction::WRITE);
                 self.tell_finish(state);
                 state.occasion(Direction::WRITE, TriggerOptions::empty());

@@ -8,7 +8,7 @@ use super::farewell::Farewell;
 use super::flags::{BevEvent, BevOptions, Direction, TriggerOptions};
 use super::pair::Pair;
 use super::socket::{self, Side, Socket};
-use super::timeout::Timeout;
+use super::timeout::{Timeout, WriteRate};
 use super::{Bufferevent, MAX_SINGLE_DEFAULT};
 use crate::active::{Callback, Node, When};
 use crate::address::Address;
@@ -50,6 +50,11 @@ pub(super) struct State {
     read_timeout: Timeout,
     write_timeout: Timeout,
     timed_out: Cell<Direction>,
+    write_rate: WriteRate,
+    /// Has the event callback hear of a peer that leaves also while reading is off.
+    reports_hangup: Cell<bool>,
+    /// It may have left since that was looked at last.
+    owes_hangup: Cell<bool>,
     /// The directions that keep the loop alive, as the base was told.
     counted: Cell<Direction>,
     /// Callbacks of this object on the stack.
@@ -95,6 +100,9 @@ impl State {
             read_timeout: Timeout::none(),
             write_timeout: Timeout::none(),
             timed_out: Cell::new(Direction::empty()),
+            write_rate: WriteRate::default(),
+            reports_hangup: Cell::new(false),
+            owes_hangup: Cell::new(false),
             counted: Cell::new(Direction::empty()),
             depth: Cell::new(0),
             is_running: Cell::new(false),
@@ -176,6 +184,9 @@ impl State {
         self.enabled.set(self.enabled.get() - direction);
         if let Some(socket) = self.socket() {
             socket.disabled(direction);
+        }
+        if direction.contains(Direction::READ) {
+            self.owes_hangup.set(self.reports_hangup.get());
         }
         self.attend();
     }
@@ -262,6 +273,10 @@ impl State {
             return self.left_behind(what, error);
         }
         self.disable(direction);
+        if direction.contains(Direction::READ) {
+            // It is told now.
+            self.owes_hangup.set(false);
+        }
         let unheard = self.unheard(what, error.as_ref());
         if error.is_some() {
             self.error.set(error);
@@ -395,6 +410,8 @@ impl State {
             Transport::Socket(socket) => {
                 if let Some(when) = socket.has_work(self) {
                     self.activate(when);
+                } else if self.has_hangup_to_hear() {
+                    self.activate(When::Now);
                 }
             }
             Transport::Pair(pair) if self.is_leaving() => {
@@ -456,6 +473,39 @@ impl State {
         let timeout = self.timeout(direction);
         let tag = if direction == Direction::READ { EventFlags::READ } else { EventFlags::WRITE };
         timeout.timer.set(Some(self.base.insert_timer(Lane::Heap, timeout.deadline(), me, tag)));
+        if direction == Direction::WRITE {
+            self.write_rate.begin(self.base.clock().now());
+        }
+    }
+
+    /// So many bytes went out.
+    pub(super) fn wrote(&self, n: usize) {
+        self.write_rate.moved.set(self.write_rate.moved.get().saturating_add(n as u64));
+    }
+
+    pub(super) fn set_min_write_rate(&self, bytes_per_second: u64) {
+        self.write_rate.least.set(bytes_per_second);
+    }
+
+    pub(super) fn report_hangup(&self) {
+        self.reports_hangup.set(true);
+    }
+
+    fn has_hangup_to_hear(&self) -> bool {
+        self.owes_hangup.get()
+            && !self.enabled.get().contains(Direction::READ)
+            && !self.is_freed()
+            && self.socket().is_some_and(Socket::has_hangup)
+    }
+
+    /// Tells of a peer that has left, or sends no more, while nothing is read that would tell it.
+    fn hear_hangup(&self) -> bool {
+        if !self.has_hangup_to_hear() {
+            return false;
+        }
+        self.owes_hangup.set(false);
+        let Some(hangup) = self.socket().and_then(Socket::hangup) else { return false };
+        self.call_event(BevEvent::READING | hangup)
     }
 
     fn drop_timer(&self, direction: Direction) {
@@ -475,7 +525,11 @@ impl State {
             let timed_out = self.timed_out.get();
             self.timed_out.set(timed_out - direction);
             // A peer that is only listened to until it ends gets no more time for what it sends.
-            let is_late = !ready.contains(readiness) || (self.is_leaving() && direction == Direction::READ);
+            let is_late = match direction {
+                Direction::READ => !ready.contains(readiness) || self.is_leaving(),
+                // To take something just now does not mend a rate.
+                _ => !ready.contains(readiness) || self.write_rate.is_missed.take(),
+            };
             // A callback that ran since may have turned the direction off.
             if timed_out.contains(direction) && is_late && self.waits_for().contains(direction) {
                 if let (Direction::WRITE, Some(socket)) = (direction, self.socket()) {
@@ -551,6 +605,10 @@ impl Callback for State {
             socket.became(what);
         }
         let mut did = self.call_deferred();
+        if what.contains(EventFlags::CLOSED) {
+            self.owes_hangup.set(self.reports_hangup.get());
+        }
+        did |= self.hear_hangup();
         did |= self.report_timeouts(what);
         did |= match &self.transport {
             Transport::Socket(socket) => socket.pass(&self),
@@ -563,7 +621,12 @@ impl Callback for State {
         let direction = if tag == EventFlags::READ { Direction::READ } else { Direction::WRITE };
         let timeout = self.timeout(direction);
         timeout.timer.set(None);
-        if timeout.deadline() > self.base.clock().now() {
+        let now = self.base.clock().now();
+        let is_too_slow = direction == Direction::WRITE && self.write_rate.is_too_low(now);
+        if direction == Direction::WRITE {
+            self.write_rate.is_missed.set(is_too_slow);
+        }
+        if timeout.deadline() > now && !is_too_slow {
             self.start_timer(direction);
         } else {
             self.timed_out.set(self.timed_out.get() | direction);

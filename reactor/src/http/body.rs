@@ -17,7 +17,7 @@ pub(super) enum Next {
     End,
 }
 
-/// The extensions of all chunks of a body together: they mean nothing to anybody, and could be most of it.
+/// Extensions of chunks beyond the bytes of the body: they mean nothing to anybody, and could be most of what comes.
 const MAX_EXTENSION_BYTES: u32 = 16 * 1024;
 /// The trailer fields, which are skipped.
 const MAX_TRAILER_BYTES: u32 = 16 * 1024;
@@ -85,6 +85,7 @@ impl Decoder {
 
     /// Notes that `n` bytes of the body were taken, no more than [`next`](Self::next) said.
     pub(super) fn took(&mut self, n: u64) {
+        self.overhead = self.overhead.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
         self.state = match self.state {
             State::Sized(left) if left <= n => State::End,
             State::Sized(left) => State::Sized(left - n),

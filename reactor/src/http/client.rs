@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::body::{Decoder, Next};
 use super::headers::{Headers, is_token, is_value};
 use super::parse::{Framing, HeadLimits, ParseError, ResponseHead, Scan};
+use super::socket::hold_little_unsent;
 use super::status::Status;
 use super::stream::{BodyStream, Outlet, StreamFraming};
 use super::uri::is_authority;
@@ -19,6 +20,7 @@ use crate::base::EventBase;
 use crate::bufferevent::{BevEvent, BevOptions, Bufferevent, Direction, TriggerOptions};
 use crate::error::{Error, Result};
 use crate::evbuffer::{Evbuffer, FileSegment};
+use crate::event::Event;
 use crate::slot::Slot;
 
 /// The most that the head of a reply may be, in bytes.
@@ -85,7 +87,9 @@ impl Default for ClientTimeouts {
 /// What comes of a request.
 #[derive(Debug)]
 pub enum ReplyEvent<'a> {
-    /// The head of the reply. Interim replies (1xx) are not shown.
+    /// The head of the reply. Interim replies (1xx) are not shown. If it says anything but success (2xx) before the
+    /// request was sent whole, the rest is not sent any more: its [`BodyStream`] is closed, and so is the connection when
+    /// the reply is whole.
     Head(&'a ReplyHead),
     /// Bytes of its body have come. What is left in the buffer stays there for the next call; with 256 KiB left, reading
     /// pauses as by [`Connection::pause`].
@@ -175,6 +179,8 @@ struct Client {
     is_advancing: Cell<bool>,
     is_paused: Cell<bool>,
     is_connected: Cell<bool>,
+    /// The time that a body waits for `100 Continue`.
+    patience: RefCell<Option<Event>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +203,8 @@ struct Exchange {
     keeps_alive: bool,
     interim: u8,
     is_half_closed: bool,
+    /// Nothing more can be sent.
+    cannot_send: bool,
 }
 
 impl Connection {
@@ -230,6 +238,7 @@ impl Connection {
             is_advancing: Cell::new(false),
             is_paused: Cell::new(false),
             is_connected: Cell::new(false),
+            patience: RefCell::default(),
         });
         Ok(Connection { client })
     }
@@ -286,6 +295,12 @@ impl Connection {
     /// Goes on after [`pause`](Self::pause).
     pub fn resume(&self) {
         self.client.resume();
+    }
+
+    /// Bytes of the request under way that wait for the server to take them: how far a body is that was given whole.
+    pub fn unsent(&self) -> u64 {
+        let output = self.client.bev().map_or(0, |bev| bev.output().len());
+        (output + self.client.held.len()) as u64
     }
 
     /// Closes the connection; a request under way is forgotten, its closure dropped. The next request connects anew.
@@ -365,7 +380,7 @@ impl RequestBuilder {
         self
     }
 
-    /// Sends the body only when the server says `100 Continue`, or nothing for a second.
+    /// Sends the body only when the server says `100 Continue`, or nothing for a second after it has connected.
     pub fn expect_continue(mut self) -> RequestBuilder {
         self.expects = true;
         self
@@ -490,15 +505,32 @@ impl Client {
         if self.is_connected.get() {
             self.wait_for_reply(&bev);
         }
-        if waits_for_continue {
-            let me = self.me.clone();
-            self.base.once(Some(CONTINUE_WAIT), move |_| {
-                if let Some(client) = me.upgrade().filter(|client| client.exchange.get().serial == serial) {
-                    client.release();
-                }
-            })?;
-        }
         Ok(())
+    }
+
+    /// Has a body wait for `100 Continue`, but not for ever.
+    fn be_patient(&self) {
+        if !self.exchange.get().waits_for_continue {
+            return;
+        }
+        let me = self.me.clone();
+        let event = Event::timer(&self.base, move |_, _| {
+            if let Some(client) = me.upgrade() {
+                client.release();
+            }
+        });
+        // Refused only by a base that is gone.
+        let Ok(event) = event else { return };
+        let _ = event.add(Some(CONTINUE_WAIT));
+        let old = self.patience.replace(Some(event));
+        drop(old);
+    }
+
+    fn end_patience(&self) {
+        let event = self.patience.take();
+        if let Some(event) = event {
+            event.free();
+        }
     }
 
     fn connect(&self) -> std::result::Result<Bufferevent, ClientError> {
@@ -512,11 +544,12 @@ impl Client {
             bev.free();
             return Err(error.into());
         }
+        let _ = bev.with_socket(|socket| hold_little_unsent(socket));
         // The connection owns the client while it is open.
         if let Some(own) = self.me.upgrade() {
             let (read, written) = (own.clone(), own.clone());
             bev.on_read(move |_| read.advance());
-            bev.on_write(move |_| written.drained());
+            bev.on_write(move |bev| written.written(bev));
             bev.on_event(move |bev, what| own.happened(bev, what));
         }
         self.is_connected.set(false);
@@ -527,6 +560,18 @@ impl Client {
     fn wait_for_reply(&self, bev: &Bufferevent) {
         let timeouts = self.timeouts.get();
         bev.set_timeouts(Some(timeouts.reply), Some(timeouts.write));
+        self.be_patient();
+    }
+
+    /// Something was sent.
+    fn written(&self, bev: &Bufferevent) {
+        let is_sent = bev.output().is_empty() && !self.exchange.get().is_streaming;
+        if is_sent && self.phase.get() == Phase::Head && self.is_connected.get() {
+            // The server's time begins when it has the request.
+            let timeouts = self.timeouts.get();
+            bev.set_timeouts(Some(timeouts.reply), Some(timeouts.write));
+        }
+        self.drained();
     }
 
     /// The request's body is queued whole.
@@ -541,6 +586,7 @@ impl Client {
         let mut exchange = self.exchange.get();
         if mem::replace(&mut exchange.waits_for_continue, false) {
             self.exchange.set(exchange);
+            self.end_patience();
             if let Some(bev) = self.bev() {
                 let _ = bev.write_buffer(&self.held);
                 bev.trigger(Direction::WRITE, TriggerOptions::DEFER_CALLBACKS);
@@ -582,12 +628,17 @@ impl Client {
             self.advance();
         } else if what.contains(BevEvent::ERROR) {
             // A server that refuses a body early closes its side of it: its reply may be there to be read.
-            if !what.contains(BevEvent::WRITING) {
+            if what.contains(BevEvent::WRITING) {
+                let mut exchange = self.exchange.get();
+                exchange.cannot_send = true;
+                self.exchange.set(exchange);
+            } else {
                 let error = bev.take_error().map_or(ClientError::Closed, ClientError::Io);
                 self.fail(error);
             }
         } else if what.contains(BevEvent::TIMEOUT | BevEvent::READING)
             && (!bev.output().is_empty() || self.exchange.get().is_streaming)
+            && !self.exchange.get().cannot_send
         {
             // It is the client's turn.
             let _ = bev.enable(Direction::READ);
@@ -649,16 +700,30 @@ impl Client {
                 return Err(ClientError::Malformed(ParseError::StatusLine));
             }
             self.exchange.set(exchange);
-            self.release();
+            if head.status == 100 {
+                self.release();
+            }
             return Ok(true);
         }
         exchange.keeps_alive = head.keeps_alive;
-        if mem::replace(&mut exchange.waits_for_continue, false) {
-            // The body was announced and is not wanted: there is no way on but another connection.
+        let is_unsent = exchange.is_streaming || !bev.output().is_empty();
+        if mem::replace(&mut exchange.waits_for_continue, false) || (is_unsent && head.status >= 300) {
+            // The rest of the body was announced and is not wanted: there is no way on but another connection.
             exchange.keeps_alive = false;
+            exchange.is_streaming = false;
+            exchange.cannot_send = true;
+            bev.disable(Direction::WRITE);
             let _ = self.held.drain(usize::MAX);
+            self.end_patience();
         }
         self.exchange.set(exchange);
+        if exchange.cannot_send {
+            self.drop_stream();
+            // What the stream's closure captured was user code.
+            if self.exchange.get().serial != exchange.serial || self.phase.get() != Phase::Head {
+                return Ok(true);
+            }
+        }
         let decoder = Decoder::new(head.framing);
         self.decoder.set(decoder);
         self.phase.set(Phase::Body);
@@ -778,6 +843,7 @@ impl Client {
 
     fn disconnect(&self) {
         let own = self.me.upgrade();
+        self.end_patience();
         let _ = self.held.drain(usize::MAX);
         let bev = self.bev.take();
         if let Some(bev) = bev {

@@ -61,7 +61,8 @@ pub struct Body {
 }
 
 impl Body {
-    /// Reads no more until [`resume`](Self::resume): the client is held up by its full connection. No time-out runs.
+    /// Reads no more until [`resume`](Self::resume): the client is held up by its full connection. No time-out runs. A client
+    /// that leaves is noticed, unless what it sent before may be the rest of the body.
     pub fn pause(&self) {
         if let Some(conn) = self.conn.upgrade() {
             conn.pause(self.serial);

@@ -38,6 +38,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Without a byte of a reply taken by the client: the connection is dropped. Default 60 s.
     pub write_timeout: Duration,
+    /// Bytes a second that a client must take of what waits for it, on average over each `write_timeout`: the connection
+    /// is dropped below it. 0 for any. Default 256.
+    pub min_reply_rate: u64,
 }
 
 impl Default for Limits {
@@ -53,6 +56,7 @@ impl Default for Limits {
             min_body_rate: 256,
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(60),
+            min_reply_rate: 256,
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | `evhttp_set_cb`, `evhttp_set_gencb`, `evhttp_set_allowed_methods` | [`Http::route`] or [`Http::route_for`], [`Http::fallback`] |
 //! | `evhttp_set_timeout`, `evhttp_set_max_headers_size`, `evhttp_set_max_body_size` | [`Http::set_limits`] |
 //! | `evhttp_request_get_uri`, `_get_command`, `_get_input_headers`, `_get_input_buffer` | [`Request::target`], [`method`](Request::method), [`headers`](Request::headers), [`on_body`](Request::on_body) or [`collect_body`](Request::collect_body) |
+//! | `evhttp_request_set_on_complete_cb`, `evhttp_set_errorcb` | [`Http::on_exchange`], [`Http::on_refusal`] |
 //! | `evhttp_send_reply`, `evhttp_send_error` | [`Reply::send`] |
 //! | `evhttp_send_reply_start`, `_chunk`, `_end` | [`Reply::stream`], [`BodyStream::write`], [`BodyStream::finish`] |
 //! | `evhttp_connection_base_new`, `evhttp_make_request`, `evhttp_cancel_request` | [`Connection::new`], [`Connection::request`], [`Connection::close`] |
@@ -24,8 +25,10 @@
 //!   missing, twice or malformed; `Content-Length` twice, as a list or with a sign, or beside `Transfer-Encoding`; a
 //!   transfer coding other than `chunked` (501 where `chunked` is last); lines that end in LF alone, also in chunks; folded
 //!   header fields, spaces before a colon, CR or NUL inside a line.
+//! - A client must send and take at a least rate ([`Limits`]), or is given up.
 //! - One request of a connection is handled at a time; pipelined ones wait, and are answered in order.
 //! - A target may have UTF-8 in it as it is, since people type such addresses into tools that do not encode them.
+//! - `CONFORMANCE.md` lists the contracts one by one.
 //! - Names are not looked up: a [`Connection`] goes to an [`Address`](crate::Address).
 
 mod body;
@@ -43,6 +46,7 @@ mod reply;
 mod request;
 mod route;
 mod server;
+mod socket;
 mod status;
 mod stream;
 mod turned_away;

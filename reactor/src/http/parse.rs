@@ -58,8 +58,8 @@ pub enum ParseError {
     /// `Transfer-Encoding` in an HTTP/1.0 message.
     #[error("HTTP/1.0 has no Transfer-Encoding")]
     CodingInOldVersion,
-    /// A version other than 1.0 and 1.1.
-    #[error("the version is neither HTTP/1.0 nor HTTP/1.1")]
+    /// A version other than HTTP/1.0 to 1.9.
+    #[error("the major version is not HTTP/1")]
     Version,
     /// The target is longer than allowed.
     #[error("the request target is longer than allowed")]
@@ -226,6 +226,14 @@ impl Head {
     pub(super) fn parse(&mut self, bytes: &[u8]) -> Result<(), ParseError> {
         self.headers.clear();
         self.headers.bytes.extend_from_slice(bytes);
+        match self.read() {
+            Err(ParseError::Version) if lower_minor_version(&mut self.headers.bytes) => self.read(),
+            outcome => outcome,
+        }
+    }
+
+    /// Reads what the header fields have as bytes.
+    fn read(&mut self) -> Result<(), ParseError> {
         let Headers { bytes, fields } = &mut self.headers;
         let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut []);
@@ -257,7 +265,7 @@ impl Head {
             return Err(ParseError::Host);
         }
         self.framing = facts.framing(self.is_modern)?.unwrap_or(Framing::None);
-        self.keeps_alive = self.is_modern && !facts.close;
+        self.keeps_alive = !facts.close && (self.is_modern || facts.keep_alive);
         self.expects_continue = self.is_modern && facts.expects_continue;
         Ok(())
     }
@@ -437,6 +445,18 @@ fn has_sound_first_line(head: &[u8]) -> bool {
         .any(|version| line.ends_with(version) || line.starts_with(version))
 }
 
+/// Makes 1.1 of a request's HTTP/1.2 to 1.9, as which they are to be understood (RFC 9110, 2.5).
+fn lower_minor_version(head: &mut [u8]) -> bool {
+    let end = memchr(b'\r', head).unwrap_or(head.len());
+    match head[..end].last_chunk_mut() {
+        Some([b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'2'..=b'9']) => {
+            *minor = b'1';
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Whether the first line names a version of HTTP, in either kind of message.
 fn is_other_version(head: &[u8]) -> bool {
     let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
@@ -529,8 +549,22 @@ mod tests {
         }
         let (head, _) =
             parsed(b"GET http://other/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap().unwrap();
-        assert!(!head.keeps_alive && !head.is_modern);
+        assert!(head.keeps_alive && !head.is_modern);
         assert_eq!(head.host(), Some("other"));
+        for (head, keeps_alive, is_modern) in [
+            ("GET / HTTP/1.0\r\n\r\n", false, false),
+            ("GET / HTTP/1.0\r\nConnection: close, keep-alive\r\n\r\n", false, false),
+            (
+                "GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\nConnection: TE, close\r\n\r\n",
+                false,
+                true,
+            ),
+            ("GET / HTTP/1.2\r\nHost: h\r\n\r\n", true, true),
+            ("GET / HTTP/1.9\r\nHost: h\r\n\r\n", true, true),
+        ] {
+            let (parsed, _) = parsed(head.as_bytes()).unwrap().unwrap();
+            assert_eq!((parsed.keeps_alive, parsed.is_modern), (keeps_alive, is_modern), "{head:?}");
+        }
     }
 
     #[test]
@@ -559,7 +593,8 @@ mod tests {
             (format!("GET / HTTP/1.1x\r\n{host}\r\n"), RequestLine, 400),
             (format!("GET / HTTP/2.0\r\n{host}\r\n"), Version, 505),
             (format!("GET / HTTP/0.9\r\n{host}\r\n"), Version, 505),
-            (format!("GET / HTTP/1.2\r\n{host}\r\n"), Version, 505),
+            (format!("GET / HTTP/1.10\r\n{host}\r\n"), RequestLine, 400),
+            (format!("GET / HTTP/1.2\r\n{host}X: a\0b\r\n\r\n"), HeaderValue, 400),
             ("PRI * HTTP/2.0\r\n\r\n".to_owned(), Version, 505),
             (format!("GET * HTTP/1.1\r\n{host}\r\n"), Target, 400),
             (format!("GET a HTTP/1.1\r\n{host}\r\n"), Target, 400),

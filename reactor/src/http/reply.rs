@@ -19,6 +19,8 @@ pub(super) struct Scratch {
     pub(super) head: Head,
     /// Header lines that the handler set.
     pub(super) lines: Vec<u8>,
+    /// One was set that cannot be sent.
+    is_broken: bool,
     /// A body that is copied.
     pub(super) body: Vec<u8>,
     /// What is sent.
@@ -34,8 +36,21 @@ impl Scratch {
         vecs.into_iter().map(Vec::capacity).sum::<usize>() <= MOST_KEPT
     }
 
+    /// Adds a header line to the answer, or has it broken if that cannot be sent.
+    pub(super) fn add_line(&mut self, name: &str, value: &[u8]) {
+        if !is_token(name.as_bytes()) || !is_value(value) {
+            self.is_broken = true;
+            return;
+        }
+        self.lines.extend_from_slice(name.as_bytes());
+        self.lines.extend_from_slice(b": ");
+        self.lines.extend_from_slice(value);
+        self.lines.extend_from_slice(b"\r\n");
+    }
+
     pub(super) fn clear(&mut self) {
         self.lines.clear();
+        self.is_broken = false;
         self.body.clear();
         self.out.clear();
     }
@@ -53,7 +68,7 @@ pub struct Reply {
     content: Content,
     has_date: bool,
     closes: bool,
-    /// A header that cannot be sent was set.
+    /// A part of a file that is not there was set.
     is_broken: bool,
 }
 
@@ -85,20 +100,13 @@ impl Reply {
     #[doc(alias = "evhttp_add_header")]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Reply {
         let value = value.as_ref();
-        if !is_token(name.as_bytes()) || !is_value(value) {
-            self.is_broken = true;
-            return self;
-        }
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         if is("connection") {
             self.closes |= has_member(value, b"close");
         } else if !is("content-length") && !is("transfer-encoding") {
             self.has_date |= is("date");
             if let Some(scratch) = self.request.scratch_mut() {
-                scratch.lines.extend_from_slice(name.as_bytes());
-                scratch.lines.extend_from_slice(b": ");
-                scratch.lines.extend_from_slice(value);
-                scratch.lines.extend_from_slice(b"\r\n");
+                scratch.add_line(name, value);
             }
         }
         self
@@ -189,13 +197,12 @@ impl Reply {
     }
 
     fn repair(&mut self) {
-        if self.is_broken {
+        let Some(scratch) = self.request.scratch_mut() else { return };
+        if self.is_broken || scratch.is_broken {
+            scratch.clear();
             self.status = Status::from(500);
             self.content = Content::None;
             self.has_date = false;
-            if let Some(scratch) = self.request.scratch_mut() {
-                scratch.lines.clear();
-            }
         }
     }
 }
@@ -227,6 +234,8 @@ pub(super) struct Frame {
     pub(super) status: Status,
     pub(super) length: Option<Length>,
     pub(super) closes: bool,
+    /// The client is told that the connection stays: an old one takes the opposite for granted.
+    pub(super) stays: bool,
     pub(super) date: Option<[u8; DATE_LEN]>,
 }
 
@@ -249,6 +258,8 @@ impl Frame {
         }
         if self.closes {
             out.extend_from_slice(b"Connection: close\r\n");
+        } else if self.stays {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
         out.extend_from_slice(lines);
         out.extend_from_slice(b"\r\n");
@@ -283,7 +294,8 @@ mod tests {
             (204, None, false, None, "", "HTTP/1.1 204 No Content\r\n\r\n"),
         ] {
             let mut out = Vec::new();
-            Frame { status: Status::from(status), length, closes, date }.encode(lines.as_bytes(), &mut out);
+            Frame { status: Status::from(status), length, closes, stays: false, date }
+                .encode(lines.as_bytes(), &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

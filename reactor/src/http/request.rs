@@ -114,6 +114,19 @@ impl Request {
         self.limit = bytes;
     }
 
+    /// Adds a header field to the answer, before it is known who gives it and which it is. It stands before those of
+    /// [`Reply::header`], which says what cannot be sent; `Connection`, `Date`, `Content-Length` and `Transfer-Encoding` are
+    /// ignored here. An answer that the library gives by itself goes without it.
+    #[doc(alias = "evhttp_request_get_output_headers")]
+    pub fn add_reply_header(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        const OTHERS: [&str; 4] = ["connection", "date", "content-length", "transfer-encoding"];
+        if let Some(scratch) = self.scratch_mut()
+            && !OTHERS.iter().any(|other| name.eq_ignore_ascii_case(other))
+        {
+            scratch.add_line(name, value.as_ref());
+        }
+    }
+
     /// Reads the body in pieces. `on_event` runs from the loop: with [`Data`](BodyEvent::Data) as often as bytes come,
     /// then once with [`End`](BodyEvent::End), which gives the request back, or with [`Failed`](BodyEvent::Failed).
     ///

@@ -20,6 +20,7 @@ use super::limits::Limits;
 use super::reply::Scratch;
 use super::request::Request;
 use super::route::{Found, Routes};
+use super::socket::hold_little_unsent;
 use super::status::Status;
 use crate::address::Address;
 use crate::base::EventBase;
@@ -158,8 +159,7 @@ impl Http {
     #[doc(alias = "evhttp_bind_socket_with_handle")]
     pub fn listen(&self, address: &Address, options: &ListenOptions) -> Result<Listener> {
         let listener = Listener::bind_with(&self.server.base, address, options, accept(&self.server))?;
-        self.server.listeners.borrow_mut().push(listener.clone());
-        Ok(listener)
+        Ok(self.server.listens(listener))
     }
 
     /// Takes over a socket that listens already.
@@ -169,8 +169,7 @@ impl Http {
     #[doc(alias = "evhttp_accept_socket")]
     pub fn adopt(&self, socket: impl Into<OwnedFd>) -> Result<Listener> {
         let listener = Listener::adopt(&self.server.base, socket, accept(&self.server))?;
-        self.server.listeners.borrow_mut().push(listener.clone());
-        Ok(listener)
+        Ok(self.server.listens(listener))
     }
 
     /// Serves a connection that came another way.
@@ -178,7 +177,9 @@ impl Http {
     /// # Errors
     /// As [`Bufferevent::socket`](crate::Bufferevent::socket).
     pub fn serve(&self, socket: impl Into<OwnedFd>, peer: Address) -> Result<()> {
-        self.server.serve(socket.into(), peer)
+        let socket = socket.into();
+        hold_little_unsent(&socket);
+        self.server.serve(socket, peer)
     }
 
     /// Has requests for a path go to `handler`, whatever their method. A pattern that ends in `*` is the beginning of
@@ -346,6 +347,15 @@ fn accept(server: &Rc<Server>) -> impl FnMut(&Listener, OwnedFd, Address) + use<
 }
 
 impl Server {
+    fn listens(&self, listener: Listener) -> Listener {
+        if let Some(socket) = listener.socket() {
+            // Connections inherit it.
+            hold_little_unsent(&socket);
+        }
+        self.listeners.borrow_mut().push(listener.clone());
+        listener
+    }
+
     fn serve(self: &Rc<Self>, socket: OwnedFd, peer: Address) -> Result<()> {
         let limits = self.limits();
         let most_of_one = limits.max_connections_per_address;
@@ -445,6 +455,9 @@ impl Server {
 
     /// A connection of this address is gone.
     fn forget(&self, peer: &Address) {
+        for listener in self.listeners.borrow().iter() {
+            listener.retry();
+        }
         if let Some(ip) = ip_of(peer)
             && let hash_map::Entry::Occupied(mut count) = self.by_address.borrow_mut().entry(ip)
         {

@@ -13,7 +13,13 @@ use crate::bufferevent::{Bufferevent, FarewellWatcher};
 /// An answer without a body, the last of its connection.
 pub(super) fn refusal(server: &Server, status: Status) -> Vec<u8> {
     let mut out = Vec::new();
-    let frame = Frame { status, length: Some(Length::Known(0)), closes: true, date: Some(server.date()) };
+    let frame = Frame {
+        status,
+        length: Some(Length::Known(0)),
+        closes: true,
+        stays: false,
+        date: Some(server.date()),
+    };
     frame.encode(b"", &mut out);
     out
 }

@@ -143,6 +143,30 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
+    /// Ends it so that the server hears of a failure.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Gives back the memory of what it got.
+    pub(crate) fn forget(self) -> Client {
+        Client { got: RefCell::default(), ..self }
+    }
+
+    /// Whether so many bytes of what is left of an answer have come, which are forgotten then.
+    pub(crate) fn is_idle_after(&self, head_and_rest: usize) -> bool {
+        self.receive();
+        let is_there = self.got.borrow().len() >= head_and_rest;
+        if is_there {
+            self.got.borrow_mut().clear();
+        }
+        is_there
+    }
+
+    pub(crate) fn has_something(&self) -> bool {
+        self.stream.peek(&mut [0]).is_ok()
+    }
+
     /// Takes what there is.
     pub(crate) fn receive(&self) {
         let mut piece = [0; 1 << 16];

@@ -57,6 +57,7 @@ impl Conn {
         self.bev.set_max_single_read(0);
         self.bev.set_read_marks(0, READ_AHEAD.max(limits.max_header_bytes.saturating_add(EMPTY_LINES)));
         self.bev.set_timeouts(Some(limits.idle_timeout), Some(limits.write_timeout));
+        self.bev.set_min_write_rate(limits.min_reply_rate);
         self.disarm();
     }
 
@@ -241,6 +242,21 @@ impl Conn {
             reader.is_paused.set(false);
             self.resume_reading();
             self.advance_later();
+        }
+    }
+
+    /// Whether the body's reader wants nothing now.
+    pub(super) fn is_read_paused(&self) -> bool {
+        self.phase.get() == Phase::Reading
+            && self.reader.borrow().as_ref().is_some_and(|reader| reader.is_paused.get())
+    }
+
+    /// The client sends no more, and nobody reads what has come: if that cannot be all of the body, it never will be.
+    pub(super) fn left_in_pause(&self) {
+        let Some(unread) = self.bev.unread() else { return };
+        let came = unread.saturating_add(self.bev.input().len() as u64);
+        if self.decoder.get().known_rest().is_some_and(|rest| rest > came) {
+            self.fail_body(BodyError::Disconnected);
         }
     }
 

@@ -128,6 +128,7 @@ impl Conn {
         });
         bev.set_max_single_write(MAX_WRITE);
         bev.set_write_mark(LOW_UNSENT);
+        bev.report_hangup();
         conn.end_body();
         let own = conn.clone();
         bev.on_read(move |_| own.advance());
@@ -189,7 +190,11 @@ impl Conn {
             self.tell_whole();
         }
         match self.phase.get() {
-            Phase::Idle => self.advance(),
+            Phase::Idle => {
+                // The time between requests begins when the reply is out.
+                self.bev.restart_read_timeout();
+                self.advance();
+            }
             Phase::Streaming if self.bev.output().len() <= LOW_UNSENT => self.drained(),
             Phase::Streaming => (),
             Phase::Waiting | Phase::Reading | Phase::Discarding | Phase::Gone => (),
@@ -199,6 +204,8 @@ impl Conn {
     fn happened(&self, what: BevEvent) {
         if what.contains(BevEvent::ERROR) || what.contains(BevEvent::TIMEOUT | BevEvent::WRITING) {
             self.abort();
+        } else if what.contains(BevEvent::EOF) && self.is_read_paused() {
+            self.left_in_pause();
         } else if what.contains(BevEvent::EOF) {
             self.is_half_closed.set(true);
             self.advance();

@@ -102,7 +102,8 @@ impl Conn {
             _ => Some(length),
         };
         let date = (!plan.has_date).then(|| self.server.date());
-        let frame = Frame { status: plan.status, length: length_line, closes: exchange.closes, date };
+        let (closes, stays) = (exchange.closes, !exchange.is_modern);
+        let frame = Frame { status: plan.status, length: length_line, closes, stays, date };
         scratch.out.clear();
         frame.encode(&scratch.lines, &mut scratch.out);
         let body = self.queued.get() + scratch.out.len() as u64;
