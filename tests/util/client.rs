@@ -14,6 +14,8 @@ pub fn sample(len: usize) -> Vec<u8> {
 pub struct Client {
     pub stream: TcpStream,
     pub reader: BufReader<TcpStream>,
+    /// Whom it asks; `test`.
+    pub host: String,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { reader: BufReader::new(stream.try_clone().unwrap()), stream }
+        Client { reader: BufReader::new(stream.try_clone().unwrap()), stream, host: "test".to_owned() }
     }
 
     pub fn ask(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
@@ -51,7 +53,7 @@ impl Client {
     }
 
     pub fn send(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) {
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n");
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.host);
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
