@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use cloudstore::client::ServerUrl;
 use cloudstore::config::ServeArgs;
 use cloudstore::config::units::bytes;
 use reactor::Address;
@@ -32,9 +33,59 @@ pub(crate) enum Command {
     ///
     /// Its own messages go to stderr.
     Backlog(BacklogArgs),
+    /// Look after the index of a server's objects, while it runs.
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Check the settings of a server, or show them.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// Exit codes of all: 0 done, 1 failed, 2 wrongly used, 4 not allowed, 5 the server cannot be reached.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexCommand {
+    /// Say where the index and the objects differ, and which files are no objects. Nothing is changed.
+    ///
+    /// Contents are not read. Exit code 0 if they agree, 1 if they differ.
+    Check(AuditArgs),
+    /// Make the index say what the objects say, and take in files that can be objects. No file is removed.
+    Rebuild(AuditArgs),
+    /// Write the index to stdout, an object in JSON a line.
+    Export(ServerArgs),
+    /// Take what a list knows and the objects lack: when they were read last, and checksums.
+    ///
+    /// The list is an export, or the storage.data of the original. No object is made, changed or removed.
+    Import(ImportArgs),
+}
+
+/// Where the server is.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The server, as in http://127.0.0.1:8081 or unix:/path. Else CLOUDSTORE_SERVER, else where the settings of a server
+    /// that is started here have it listen.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<ServerUrl>,
+    /// The file with the settings that say where the server listens [default: as in serve]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Print the report as JSON, on one line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The list; - for stdin.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Subcommand)]

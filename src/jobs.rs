@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use reactor::{Event, EventBase, EventFlags, EventTicket, Notifier};
 
@@ -49,6 +50,8 @@ struct Queue {
 struct State {
     urgent: VecDeque<Job>,
     waiting: VecDeque<Job>,
+    /// Not before their time, unless the pool ends.
+    later: Vec<(Instant, Job)>,
     /// No thread waits for more.
     is_closed: bool,
     /// Threads that still look for jobs.
@@ -122,11 +125,33 @@ impl Submitter {
     pub fn submit_urgent(&self, job: impl FnOnce() + Send + 'static) {
         self.queue.push(Box::new(job), true);
     }
+
+    /// As [`submit`](Self::submit), but not before `delay` has passed, except when the pool ends.
+    pub fn submit_later(&self, delay: Duration, job: impl FnOnce() + Send + 'static) {
+        let mut state = self.queue.lock();
+        if state.alive == 0 {
+            drop(state);
+            return drop(job);
+        }
+        state.later.push((Instant::now() + delay, Box::new(job)));
+        drop(state);
+        // The thread that waits for it does not know how long yet.
+        self.queue.urgent_bell.notify_one();
+    }
 }
 
 impl fmt::Debug for Submitter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Submitter").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Which of the later jobs is next, and in how long.
+    fn next_due(&self) -> Option<(usize, Duration)> {
+        let (at, due) = self.later.iter().map(|(due, _)| *due).enumerate().min_by_key(|(_, due)| *due)?;
+        let delay = due.saturating_duration_since(Instant::now());
+        Some((at, if self.is_closed { Duration::ZERO } else { delay }))
     }
 }
 
@@ -153,7 +178,11 @@ impl Queue {
     fn work(&self, is_for_urgent: bool) {
         let mut state = self.lock();
         loop {
-            let job = state.urgent.pop_front();
+            let due = state.next_due().filter(|_| is_for_urgent);
+            let job = match due {
+                Some((at, Duration::ZERO)) => Some(state.later.swap_remove(at).1),
+                _ => state.urgent.pop_front(),
+            };
             if let Some(job) = job.or_else(|| (!is_for_urgent).then(|| state.waiting.pop_front()).flatten()) {
                 drop(state);
                 let _ = catch_unwind(AssertUnwindSafe(job));
@@ -163,7 +192,10 @@ impl Queue {
                 return;
             } else if is_for_urgent {
                 state.is_urgent_idle = true;
-                state = self.urgent_bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let delay = due.map_or(Duration::MAX, |(_, delay)| delay);
+                let waited = self.urgent_bell.wait_timeout(state, delay);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                state.is_urgent_idle = false;
             } else {
                 state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
@@ -177,6 +209,7 @@ impl Queue {
 }
 
 type Parcel = (u64, Option<Box<dyn Any + Send>>);
+type Local = Box<dyn FnOnce()>;
 type Continuation = Box<dyn FnMut(Option<Box<dyn Any + Send>>)>;
 
 /// Where results arrive on a loop. `Clone`, on the loop's thread only.
@@ -193,6 +226,8 @@ struct DeskCore {
     sender: Sender<Parcel>,
     notifier: Notifier,
     awaited: Rc<RefCell<HashMap<u64, Continuation>>>,
+    /// What waits for the loop only.
+    local: Rc<RefCell<VecDeque<Local>>>,
     next: Cell<u64>,
 }
 
@@ -204,12 +239,23 @@ impl Desk {
     pub fn new(base: &EventBase) -> reactor::Result<Desk> {
         let (sender, receiver) = channel();
         let awaited: Rc<RefCell<HashMap<u64, Continuation>>> = Rc::default();
-        let mine = Rc::clone(&awaited);
-        let event =
-            Event::manual(base, EventFlags::PERSIST, move |event, _| deliver(event, &receiver, &mine))?;
+        let local: Rc<RefCell<VecDeque<Local>>> = Rc::default();
+        let (mine, here) = (Rc::clone(&awaited), Rc::clone(&local));
+        let event = Event::manual(base, EventFlags::PERSIST, move |event, _| {
+            deliver(event, &receiver, &mine);
+            // What they add has its own turn.
+            let count = here.borrow().len();
+            for _ in 0..count {
+                let next = here.borrow_mut().pop_front();
+                if let Some(run) = next {
+                    run();
+                }
+            }
+        })?;
         let notifier = base.notifier();
         let base = base.handle();
-        Ok(Desk { core: Rc::new(DeskCore { base, event, sender, notifier, awaited, next: Cell::new(0) }) })
+        let next = Cell::new(0);
+        Ok(Desk { core: Rc::new(DeskCore { base, event, sender, notifier, awaited, local, next }) })
     }
 
     /// The loop that it is on.
@@ -244,6 +290,12 @@ impl Desk {
         }
     }
 
+    /// Runs `done` from the loop, soon: for a result that is there already. Not if the desk's last handle is dropped before.
+    pub fn soon(&self, done: impl FnOnce() + 'static) {
+        self.core.local.borrow_mut().push_back(Box::new(done));
+        self.core.event.activate(EventFlags::empty());
+    }
+
     /// Runs `work` on the pool, then `done` on the loop.
     pub fn run<T: Send + 'static>(
         &self,
@@ -260,7 +312,8 @@ impl Drop for DeskCore {
     fn drop(&mut self) {
         self.event.free();
         let awaited = std::mem::take(&mut *self.awaited.borrow_mut());
-        drop(awaited);
+        let local = std::mem::take(&mut *self.local.borrow_mut());
+        drop((awaited, local));
     }
 }
 
@@ -387,6 +440,39 @@ mod tests {
         desk.run(&submitter, || (), move |result| mine.set(result == Err(Lost)));
         base.dispatch().unwrap();
         assert_eq!((done.get(), lost.get()), (50, true));
+    }
+
+    #[test]
+    fn a_later_job_runs_when_it_is_due_or_when_the_pool_ends() {
+        let base = EventBase::new().unwrap();
+        let jobs = Jobs::new(2).unwrap();
+        let (sender, order) = channel();
+        let (first, second, third) = (sender.clone(), sender.clone(), sender);
+        jobs.submitter().submit_later(Duration::from_secs(3600), move || third.send(3).unwrap());
+        jobs.submitter().submit_later(Duration::from_millis(20), move || second.send(2).unwrap());
+        jobs.submitter().submit(move || first.send(1).unwrap());
+        assert_eq!((order.recv(), order.recv()), (Ok(1), Ok(2)));
+        // One that waits keeps nobody from ending.
+        base.dispatch().unwrap();
+        drop(jobs);
+        assert_eq!(order.recv(), Ok(3));
+    }
+
+    #[test]
+    fn a_local_result_arrives_from_the_loop_without_the_pool() {
+        let base = EventBase::new().unwrap();
+        let desk = Desk::new(&base).unwrap();
+        let seen: Rc<RefCell<Vec<u32>>> = Rc::default();
+        let (mine, again, next) = (Rc::clone(&seen), desk.clone(), Rc::clone(&seen));
+        desk.soon(move || {
+            mine.borrow_mut().push(1);
+            again.soon(move || next.borrow_mut().push(3));
+        });
+        let mine = Rc::clone(&seen);
+        desk.soon(move || mine.borrow_mut().push(2));
+        assert!(seen.borrow().is_empty());
+        base.dispatch().unwrap();
+        assert_eq!(*seen.borrow(), [1, 2, 3]);
     }
 
     #[test]

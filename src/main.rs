@@ -2,6 +2,7 @@
 
 mod backlog;
 mod cli;
+mod index;
 mod serve;
 mod settings;
 
@@ -9,20 +10,19 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use cloudstore::client::ClientError;
 
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Serve(args) => serve::run(&args),
-        Command::Backlog(args) => backlog::run(args),
-        Command::Config(command) => settings::run(&command),
+        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Backlog(args) => backlog::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Index(command) => index::run(command),
+        Command::Config(command) => settings::run(&command).map(|()| ExitCode::SUCCESS),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "cloudstore: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "cloudstore: {error}");
+        error.downcast_ref().map_or(ExitCode::FAILURE, |error: &ClientError| error.exit_code().into())
+    })
 }

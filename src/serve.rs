@@ -36,13 +36,14 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     }
     let base = EventBase::new()?;
     let server = Rc::new(Server::start(&base, options(&config, pool.clone()))?);
+    let place = format!("http://{}/, data in {}", server.address(), config.data.display());
+    // Before anybody is told that it runs, and may send one.
+    let signals = on_signals(&base, &server, &logger, args, config)?;
     // A closed stdout is no reason not to serve.
     let mut out = io::stdout();
-    let place = format!("http://{}/, data in {}", server.address(), config.data.display());
     let _ = writeln!(out, "listening on {place}").and_then(|()| out.flush());
     info!(target: "server", "listening on {}", place);
 
-    let signals = on_signals(&base, &server, &logger, args, config)?;
     // Until then a second signal can cut short what the first one waits for.
     server.on_end(move || signals.iter().for_each(Event::free));
     base.dispatch()?;

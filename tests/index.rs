@@ -5,6 +5,9 @@
 mod host;
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 use host::Host;
 use serde_json::{Value, json};
@@ -113,5 +116,119 @@ fn what_is_to_be_done_must_be_said() {
         );
     }
     let reply = host.ask("DELETE", "/index", &[], b"");
-    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD, POST")));
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD, POST, OPTIONS")));
+}
+
+/// Runs `cloudstore index` in an empty folder.
+fn run(arguments: &[&str], environment: &[(&str, &str)], input: &[u8]) -> (i32, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cloudstore"))
+        .arg("index")
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        // One that was refused reads no further.
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_keeper_exports_and_imports_by_the_command_line() {
+    let host = Host::new();
+    let server = format!("http://{}", host.address);
+    let none = (0, String::new(), String::new());
+    assert_eq!(run(&["export", "--server", &server], &[], b""), none);
+    let mut client = host.connect();
+    for n in 0..1050 {
+        assert_eq!(client.ask("PUT", &format!("/files/{n:04}"), &[], b"hello").status, 201);
+    }
+    let (code, list, errors) = run(&["export"], &[("CLOUDSTORE_SERVER", &server)], b"");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(list, host.get("/index").text());
+
+    let news = list.replace("\"modified\"", &format!("\"sha256\":\"{SUM}\",\"modified\""));
+    let told = "entries 1050, objects that learned something 1050, entries without object 0\n";
+    assert_eq!(
+        run(&["import", "-", "--server", &server], &[], news.as_bytes()),
+        (0, told.to_owned(), String::new())
+    );
+    assert!(host.get("/index").text().contains(SUM));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &news).unwrap();
+    let told = "entries 1050, objects that learned something 0, entries without object 0\n";
+    let path = file.path().to_str().unwrap();
+    assert_eq!(run(&["import", path, "--server", &server], &[], b""), (0, told.to_owned(), String::new()));
+
+    // It need not be sent to its end.
+    let bad = ["?\n", &news.repeat(100)].concat();
+    let (code, told, errors) = run(&["import", "-", "--server", &server], &[], bad.as_bytes());
+    assert_eq!((code, told.as_str()), (1, ""));
+    assert!(errors.starts_with("cloudstore: entry 1 of the list "), "{errors}");
+}
+
+#[test]
+fn a_keeper_checks_and_rebuilds_by_the_command_line() {
+    let host = Host::new();
+    let server = ["--server", &host.address];
+    let with = |arguments: &[&str]| run(&[arguments, &server].concat(), &[], b"");
+    assert_eq!(host.put("/files/a", b"hello").status, 201);
+    let good = "objects 1, names that differ 0, files that are no objects 0\n";
+    assert_eq!(with(&["check"]), (0, good.to_owned(), String::new()));
+    fs::write(host.data().join("low_storage/new"), b"came by hand").unwrap();
+    fs::write(host.data().join("deep_storage/foreign.gz"), b"no gzip").unwrap();
+    let (code, told, errors) = with(&["check"]);
+    assert_eq!((code, errors.as_str()), (1, ""));
+    assert!(told.starts_with("new: a file that says nothing of itself\n"), "{told}");
+    assert!(told.contains("\ndeep_storage/foreign.gz: no object: "), "{told}");
+    let (code, told, _) = with(&["rebuild", "--json"]);
+    let report: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, report["objects"].as_u64(), report["different"].as_u64()), (0, Some(2), Some(1)));
+    assert_eq!(with(&["check"]).0, 0);
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = format!("http://127.0.0.1:{port}");
+    let (code, told, errors) = run(&["check", "--server", &nobody], &[], b"");
+    assert_eq!((code, told.as_str()), (5, ""));
+    assert!(errors.starts_with(&format!("cloudstore: cannot reach {nobody}: ")), "{errors}");
+    assert_eq!(run(&["export"], &[("CLOUDSTORE_LISTEN", &format!("127.0.0.1:{port}"))], b"").0, 5);
+    assert_eq!(run(&["export", "--server", "unix:/no/such/socket"], &[], b"").0, 5);
+    // No resolver needs to be asked for a name that cannot be.
+    let no_name = format!("http://{}.invalid", "a".repeat(64));
+    let (code, _, errors) = run(&["export", "--server", &no_name], &[], b"");
+    assert_eq!(code, 5);
+    assert!(errors.starts_with(&format!("cloudstore: cannot find {no_name}: ")), "{errors}");
+
+    for (arguments, environment) in [
+        (&["export", "--server", "nas"][..], &[][..]),
+        (&["export", "--server", "https://nas"], &[]),
+        (&["export"], &[("CLOUDSTORE_SERVER", "nas")]),
+        (&["import"], &[]),
+        (&[], &[]),
+    ] {
+        assert_eq!(run(arguments, environment, b"").0, 2, "{arguments:?}");
+    }
+    assert_eq!(run(&["export"], &[("CLOUDSTORE_LISTEN", "127.0.0.1:0")], b"").0, 1);
+    assert_eq!(run(&["import", "/no/such/file", "--server", &nobody], &[], b"").0, 1);
+
+    let host = Host::new();
+    let elsewhere = format!("http://{}/no/prefix", host.address);
+    let (code, _, errors) = run(&["export", "--server", &elsewhere], &[], b"");
+    assert_eq!(code, 3);
+    assert!(errors.contains("nothing is at /no/prefix/index"), "{errors}");
 }

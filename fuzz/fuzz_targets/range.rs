@@ -55,7 +55,7 @@ fn multipart(ranges: Vec<Range<u64>>, size: u64) {
     let (mut len, mut contents) = (0u64, Vec::new());
     for piece in body.pieces() {
         match piece {
-            Piece::Text(text) => len += text.len() as u64,
+            Piece::Text(text) => len = len.saturating_add(text.len() as u64),
             Piece::Content(range) => {
                 len = len.saturating_add(range.end - range.start);
                 contents.push(range);

@@ -900,11 +900,14 @@ fn a_client_that_takes_too_little_is_dropped() {
             w.until(|| client.has_something());
             let start = clock.elapsed();
             let mut piece = vec![0; 300_000];
-            let time = w.pass_until(&clock, || {
-                // Some, so that writing goes on; never all that there is.
-                let _ = (&client.stream).read(&mut piece);
+            w.until(|| {
+                // Some, so that writing goes on; never all that there is. Time passes with the bytes.
+                if (&client.stream).read(&mut piece).is_ok() {
+                    clock.advance(Duration::from_millis(100));
+                }
                 !told.borrow().is_empty() || clock.elapsed() - start > Duration::from_secs(100)
             });
+            let time = clock.elapsed() - start;
             if is_dropped {
                 assert!(is_about(time, 60), "{path}: {time:?}");
                 assert_eq!(told.take(), [false]);
@@ -1346,20 +1349,32 @@ fn a_long_reply_outlives_the_idle_time() {
     const SIZE: usize = 30_000_000;
     let clock = SteppedClock::new();
     let w = stepped(&clock);
+    // Its pace is that of this machine's kernel, not of the clock.
+    w.limit(|limits| limits.write_timeout = Duration::ZERO);
     w.http.route("/", |req| req.reply(200).shared(vec![b'x'; SIZE]).send());
+    let out = Rc::new(Cell::new(None));
+    let (when, time) = (out.clone(), clock.clone());
+    w.http.on_exchange(move |_| when.set(Some(time.elapsed())));
     let client = w.client();
     client.send(&w, GET.as_bytes());
     w.until(|| w.http.connections() == 1);
+    let head =
+        "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 30000000\r\n\r\n".len();
     let (mut piece, mut got) = (vec![0; 100_000], 0);
-    while got < SIZE {
-        if let Ok(n) = std::io::Read::read(&mut &client.stream, &mut piece) {
+    while out.get().is_none() {
+        if let Ok(n) = (&client.stream).read(&mut piece) {
             assert_ne!(n, 0, "closed after {got} bytes");
             got += n;
+            clock.advance(Duration::from_secs(2));
         }
-        clock.advance(Duration::from_secs(2));
         w.turn();
     }
     assert!(clock.elapsed() > Duration::from_secs(300));
+    // The time for the next request begins when the last byte has left.
+    let left = out.get().unwrap() + Duration::from_secs(74) - clock.elapsed();
+    clock.advance(left);
+    w.until(|| client.is_idle_after(SIZE + head - got));
+    assert_eq!(client.ask(&w, GET).status, 200);
 }
 
 /// A file that is shorter than promised cuts the reply short; the server goes on.

@@ -123,6 +123,8 @@ struct Surroundings {
 }
 
 const PREFIX: &str = "CLOUDSTORE_";
+/// Variables that are no settings of a server: where its file is, and where clients find it.
+const OTHERS: [&str; 2] = ["CONFIG", "SERVER"];
 
 impl Config {
     /// Reads the settings from these options, the environment and the file that they name. Called again it reads them
@@ -245,7 +247,7 @@ fn read_environment(around: &Surroundings, given: &mut Vec<Given>, contents: &mu
         around.variables.iter().filter_map(|(name, value)| Some((name.to_str()?, value))).collect();
     variables.sort_unstable();
     for (name, value) in variables {
-        let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| *rest != "CONFIG") else { continue };
+        let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !OTHERS.contains(rest)) else { continue };
         let origin = Origin::Environment(name.to_owned());
         let lower = rest.to_ascii_lowercase();
         let is_upper = !rest.bytes().any(|byte| byte.is_ascii_lowercase());

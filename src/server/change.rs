@@ -108,10 +108,11 @@ fn grant(service: &Rc<Service>, request: Request, target: Target, wish: Wish) {
         (Target::Folder(from), Wish::Copy(to)) => move_folder(service, request, from, &to, Way::Copy),
         (Target::Folder(folder), Wish::Class(_)) => {
             let message = "a folder has no class: change that of its objects";
-            Err((request, Problem::new(400, "is_folder", message).about(folder.prefix())))
+            Err(Box::new((request, Problem::new(400, "is_folder", message).about(folder.prefix()))))
         }
     };
-    if let Err((request, problem)) = granted {
+    if let Err(refused) = granted {
+        let (request, problem) = *refused;
         service.refuse(request, problem);
     }
 }
@@ -122,12 +123,13 @@ enum Way {
     Copy,
 }
 
-type Granted = Result<(), (Request, Problem)>;
+/// What is not granted comes back with the reason.
+type Granted = Result<(), Box<(Request, Problem)>>;
 
 fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, way: Way) -> Granted {
     let to = match target::name(to.as_bytes()) {
         Ok(to) => to,
-        Err(problem) => return Err((request, problem)),
+        Err(problem) => return Err(Box::new((request, problem))),
     };
     // `If-Match` speaks of what is moved, `If-None-Match: *` of the place that it goes to.
     let conditions = Conditions::of(request.headers());
@@ -137,7 +139,7 @@ fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, wa
     };
     let from_is = match precondition(service, &conditions, &from) {
         Ok(from_is) => from_is,
-        Err(problem) => return Err((request, problem)),
+        Err(problem) => return Err(Box::new((request, problem))),
     };
     let store = service.store().clone();
     let (service, placed) = (Rc::clone(service), to.clone());
@@ -155,13 +157,13 @@ fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, wa
 fn move_folder(service: &Rc<Service>, request: Request, from: Folder, to: &str, way: Way) -> Granted {
     let to = match Folder::parse(to) {
         Ok(to) => to,
-        Err(error) => return Err((request, target::invalid(to, error))),
+        Err(error) => return Err(Box::new((request, target::invalid(to, error)))),
     };
     // Two folders become one only for those who say so.
     let to_is = match target::flag(&request, "replace") {
         Ok(true) => Precondition::None,
         Ok(false) => Precondition::Absent,
-        Err(problem) => return Err((request, problem)),
+        Err(problem) => return Err(Box::new((request, problem))),
     };
     let store = service.store().clone();
     let (service, asked, placed) = (Rc::clone(service), from.clone(), to.clone());

@@ -165,13 +165,12 @@ fn sort(entries: &mut [Entry], key: Key, order: Order) {
     // Folders stay in front, in the order of their names.
     entries.sort_by(|a, b| {
         let by_value = value(a).cmp(&value(b));
-        let ordered = match (order, a, b) {
+        match (order, a, b) {
             (Order::Down, Entry::Object { name: a, .. }, Entry::Object { name: b, .. }) => {
                 by_value.reverse().then_with(|| if key == Key::Name { b.cmp(a) } else { a.cmp(b) })
             }
             _ => by_value,
-        };
-        ordered
+        }
     });
 }
 

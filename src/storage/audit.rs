@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use super::commit::{self, Act, Op};
 use super::engine::{Engine, lock_of};
 use super::error::StoreError;
-use super::index::Rows;
+use super::index::{RowSet, Rows};
 use super::meta::{Class, Meta, Row, Tag};
 use super::name::Name;
 use super::recovery::{CLASHES, OLDER, place_of, retag, take_in};

@@ -1,20 +1,25 @@
 //! Changes become visible and lasting here, many at a time.
 //!
 //! One job at a time takes all changes that wait: one batch of flushes of their files, one link or rename for each, one
-//! flush for each folder, one commit of the index for all; then their links in the stage go, and each is answered. What fails in between leaves
-//! links in the stage, and the next batch begins with finishing or undoing what they stand for.
+//! flush for each folder, one commit of the index for all; then their links in the stage go, and each is answered. What
+//! fails in between leaves links in the stage, and the next batch begins with finishing or undoing what they stand for.
+//!
+//! A store that does not wait for its disk answers when the file is in place, if it can on the calling thread; the rows
+//! of many changes are written later, and until then their links stay. A crash finds them there.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::disk::Opening;
 use super::engine::{Engine, READ_PRECISION, lock_of};
 use super::error::StoreError;
-use super::index::Rows;
+use super::index::{RowSet, Rows};
+use super::late::Late;
 use super::meta::{Class, Meta, Row, Tag, Version};
 use super::name::{Folder, Name};
 use super::recovery;
@@ -86,6 +91,18 @@ pub(crate) enum Act {
     Look(Look),
 }
 
+impl Act {
+    /// The names that it changes.
+    fn names(&self) -> impl Iterator<Item = &Name> {
+        let (first, second) = match self {
+            Act::Put { staged, .. } => (staged.tag().map(|tag| &tag.name), None),
+            Act::Remove { name, .. } => (Some(name), None),
+            Act::Move { from, to, .. } => (Some(from), Some(to)),
+            Act::Nothing | Act::Look(_) => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+}
 pub(crate) type Look =
     Box<dyn FnOnce(&Arc<Engine>, &mut Rows<'_>, &mut Unsynced) -> Result<(), StoreError> + Send>;
 
@@ -104,6 +121,10 @@ pub(crate) struct Queue {
     is_broken: AtomicBool,
     /// The index refused something, and must be opened anew.
     has_index_failed: AtomicBool,
+    /// Links in the stage that stand for rows which are late.
+    links: Mutex<Vec<u64>>,
+    /// A job will write what is late.
+    is_scheduled: AtomicBool,
 }
 
 #[derive(Default)]
@@ -203,6 +224,141 @@ enum Links {
     Other(u64),
 }
 
+/// What became of a change that was tried at once.
+pub(crate) enum Tried {
+    Answered(Result<Changed, StoreError>),
+    /// It is to be queued.
+    Not(Act),
+}
+
+/// Makes a change on the calling thread, if the store waits for neither its disk nor its index.
+pub(crate) fn try_now(engine: &Arc<Engine>, act: Act) -> Tried {
+    if !engine.index.is_late() || engine.queue.is_broken.load(Ordering::Acquire) {
+        return Tried::Not(act);
+    }
+    let mut act = Some(act);
+    let changed = engine.index.change_late(true, |late| match late.waiting() < MOST_LATE {
+        true => act.take().map(|act| change_late(engine, late, act)).transpose(),
+        false => Ok(None),
+    });
+    match (changed, act) {
+        (Some(Ok(Some(changed))), None) => Tried::Answered(Ok(changed)),
+        (Some(Err(error)), None) => Tried::Answered(Err(error)),
+        (Some(Err(error)), Some(act)) => {
+            engine.queue.note(&error);
+            engine.queue.mark_broken();
+            Tried::Not(act)
+        }
+        (_, Some(act)) => Tried::Not(act),
+        (_, None) => Tried::Answered(Err(StoreError::Lost(crate::jobs::Lost))),
+    }
+}
+
+/// Rows that are late at most: then changes wait until they are written.
+const MOST_LATE: usize = 16 * 1024;
+/// How late rows are. The more there are the less each costs, and what was removed keeps its room for so long.
+const LATE_BY: Duration = Duration::from_millis(50);
+/// When it is tried again, if they could not be written.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// As a batch of one, but the index's file and the links in the stage follow later.
+fn change_late(engine: &Arc<Engine>, late: &mut Late, act: Act) -> Result<Changed, StoreError> {
+    let names: [Option<Name>; 2] = {
+        let mut names = act.names().cloned();
+        [names.next(), names.next()]
+    };
+    let (mut unsynced, mut replaced) = (Unsynced::off(), Vec::new());
+    let applied = apply(engine, late, act, &mut unsynced, &mut replaced).and_then(|applied| {
+        let Done { changed, links, vacated, outgoing } = applied;
+        if let Some(file) = outgoing {
+            engine.jobs.submit(move || drop(file));
+        }
+        let mut ids = match links {
+            Links::None => Vec::new(),
+            Links::Put(staged) => vec![staged.into_id()],
+            Links::Other(id) => vec![id],
+        };
+        // A large file takes long to go: it does so from the stage.
+        let cleared = replaced.iter().try_for_each(|(class, name)| {
+            ids.extend(to_stage(engine, *class, name)?);
+            Ok(())
+        });
+        let cleared = cleared
+            .and_then(|()| vacated.iter().try_for_each(|(class, name)| engine.tiers.prune(*class, name)));
+        if let Err(error) = cleared {
+            ids.into_iter().for_each(|id| engine.release(id));
+            engine.queue.mark_broken();
+            return if replaced.is_empty() { Ok(changed) } else { Err(error) };
+        }
+        lock_of(&engine.queue.links).extend(ids);
+        Ok(changed)
+    });
+    write_later(engine, LATE_BY);
+    engine.epochs.changed(names.iter().flatten());
+    applied.inspect_err(|error| engine.queue.note(error))
+}
+
+/// Sees to it that what is late is written, once for all that come before.
+fn write_later(engine: &Arc<Engine>, delay: Duration) {
+    if engine.queue.is_scheduled.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let mine = Arc::clone(engine);
+    engine.jobs.submit_later(delay, move || {
+        mine.queue.is_scheduled.store(false, Ordering::Release);
+        submit(&mine, Op { act: Act::Nothing, reply: Box::new(|_| ()) });
+    });
+}
+
+/// Writes the rows that are late, then lets their links go.
+fn write_late(engine: &Arc<Engine>) -> Result<(), StoreError> {
+    // In this order: the rows of these links are there.
+    let links = std::mem::take(&mut *lock_of(&engine.queue.links));
+    if let Some(Err(error)) = engine.index.change_late(false, |late| note_reads(engine, late)) {
+        engine.queue.note(&error);
+    }
+    if let Err(error) = engine.index.write_late() {
+        engine.queue.note(&error);
+        engine.queue.mark_broken();
+        lock_of(&engine.queue.links).extend(links);
+        write_later(engine, RETRY_AFTER);
+        return Err(error);
+    }
+    for id in links {
+        if engine.tiers.disk.unlink(engine.tiers.stage.as_fd(), &leaf_of(id)).is_err() {
+            engine.queue.mark_broken();
+        }
+        engine.release(id);
+    }
+    Ok(())
+}
+
+/// A batch of a store that waits for neither its disk nor its index.
+fn run_late(engine: &Arc<Engine>, ops: Vec<Op>) {
+    let is_much = |late: &mut Late| Ok(late.waiting() >= MOST_LATE);
+    for op in ops {
+        let changed = match op.act {
+            Act::Look(_) => {
+                run_all(engine, vec![op]);
+                continue;
+            }
+            Act::Nothing => write_late(engine).map(|()| Changed { now: None, before: None }),
+            act => {
+                if matches!(engine.index.change_late(false, is_much), Some(Ok(true))) {
+                    // What it could not write is tried again.
+                    let _ = write_late(engine);
+                }
+                let changed = engine.index.change_late(false, |late| change_late(engine, late, act));
+                changed.unwrap_or(Err(StoreError::Lost(crate::jobs::Lost)))
+            }
+        };
+        if let Err(error) = &changed {
+            engine.queue.note(error);
+        }
+        (op.reply)(changed);
+    }
+}
+
 fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
     if engine.queue.is_broken.load(Ordering::Acquire)
         && let Err(error) = mend(engine)
@@ -214,11 +370,21 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
         }
         return;
     }
-    let mut ops = flush(engine, ops);
-    if ops.is_empty() {
-        return;
+    if engine.index.is_late() {
+        return run_late(engine, ops);
     }
-    ops.sort_by_key(|op| !matches!(op.act, Act::Look(_)));
+    let ops = flush(engine, ops);
+    if !ops.is_empty() {
+        run_all(engine, ops);
+    }
+}
+
+/// Makes changes of files that are flushed, in one commit of the index.
+fn run_all(engine: &Arc<Engine>, mut ops: Vec<Op>) {
+    let names: Vec<Name> = ops.iter().flat_map(|op| op.act.names()).cloned().collect();
+    let is_look = |op: &Op| matches!(op.act, Act::Look(_));
+    ops.sort_by_key(|op| !is_look(op));
+    let has_looked = ops.first().is_some_and(is_look);
     let mut applied = Vec::with_capacity(ops.len());
     let committed = engine.index.write(
         || engine.high(),
@@ -226,7 +392,11 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
             let mut unsynced = Unsynced::default();
             let mut replaced = Vec::new();
             for op in ops {
-                match apply(engine, rows, op.act, &mut unsynced, &mut replaced) {
+                let done = match op.act {
+                    Act::Look(look) => look(engine, rows, &mut unsynced).map(|()| Done::nothing(None)),
+                    act => apply(engine, rows, act, &mut unsynced, &mut replaced),
+                };
+                match done {
                     Ok(Done { changed, links, vacated, outgoing }) => {
                         applied.push(Applied { reply: op.reply, changed, links, vacated, outgoing });
                     }
@@ -245,6 +415,11 @@ fn run(engine: &Arc<Engine>, ops: Vec<Op>) {
             note_reads(engine, rows)
         },
     );
+    // Also if it failed: what is in place may be old or new.
+    match has_looked {
+        true => engine.epochs.changed_all(),
+        false => engine.epochs.changed(&names),
+    }
     match committed {
         Ok(()) => applied.into_iter().for_each(|applied| finish(engine, applied)),
         Err(error) => {
@@ -340,8 +515,8 @@ fn hold_if_large(engine: &Engine, name: &Name, row: Option<&Row>) -> Option<File
 
 /// Does a change to the files, then to the rows. An error has changed nothing, or has marked the queue as broken.
 fn apply(
-    engine: &Arc<Engine>,
-    rows: &mut Rows<'_>,
+    engine: &Engine,
+    rows: &mut dyn RowSet,
     act: Act,
     unsynced: &mut Unsynced,
     replaced: &mut Vec<(Class, Name)>,
@@ -352,14 +527,13 @@ fn apply(
         Act::Move { from, to, from_is, to_is } => {
             rename(engine, rows, (&from, &from_is), (&to, &to_is), unsynced, replaced)
         }
-        Act::Look(look) => look(engine, rows, unsynced).map(|()| Done::nothing(None)),
-        Act::Nothing => Ok(Done::nothing(None)),
+        Act::Look(_) | Act::Nothing => Ok(Done::nothing(None)),
     }
 }
 
 fn put(
     engine: &Engine,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn RowSet,
     staged: Staged,
     precondition: &Precondition,
     unsynced: &mut Unsynced,
@@ -382,7 +556,14 @@ fn put(
     };
     let (disk, stage, target) =
         (&*engine.tiers.disk, engine.tiers.stage.as_fd(), (parent.as_fd(), &leaf[..]));
-    let placed = if replaces {
+    // What is replaced goes with the link, on the pool.
+    let exchanged = match replaces && engine.index.is_late() {
+        true => Some(disk.exchange((stage, &staged.leaf()), target)).filter(|done| !is_refused(done)),
+        false => None,
+    };
+    let placed = if let Some(done) = exchanged {
+        done
+    } else if replaces {
         let second = staged.second_leaf();
         disk.link((stage, &staged.leaf()), (stage, &second))
             .and_then(|()| disk.rename((stage, &second), target))
@@ -421,6 +602,13 @@ fn put(
     Ok(Done { changed, links: Links::Put(staged), vacated, outgoing })
 }
 
+/// Whether an exchange cannot be done here, and has surely not been.
+fn is_refused(done: &io::Result<()>) -> bool {
+    use rustix::io::Errno;
+    let code = done.as_ref().err().and_then(io::Error::raw_os_error).map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOENT))
+}
+
 /// Removes the folders that were made for a file which did not come.
 fn prune_for(engine: &Engine, class: Class, name: &Name, staged: Staged) {
     if engine.tiers.prune(class, name).is_err() {
@@ -432,7 +620,7 @@ fn prune_for(engine: &Engine, class: Class, name: &Name, staged: Staged) {
 /// Refuses a name whose packed file would lie where a folder is, or below another packed file.
 fn check_place(
     engine: &Engine,
-    rows: &Rows<'_>,
+    rows: &dyn RowSet,
     class: Class,
     name: &Name,
     replaces: bool,
@@ -463,7 +651,7 @@ fn check_place(
 
 fn remove(
     engine: &Engine,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn RowSet,
     name: &Name,
     precondition: &Precondition,
     unsynced: &mut Unsynced,
@@ -473,25 +661,13 @@ fn remove(
     let row = row.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
     let class = row.meta.class;
     let outgoing = hold_if_large(engine, name, Some(&row));
-    let mut links = Links::None;
-    if let Some((parent, leaf)) = engine.tiers.parent(class, name)? {
+    if let Some((parent, _)) = engine.tiers.parent(class, name)? {
         engine.tiers.changed_stage(unsynced)?;
         engine.tiers.changed(&parent, name, unsynced)?;
-        let id = engine.claim();
-        let renamed =
-            engine.tiers.disk.rename((parent.as_fd(), &leaf), (engine.tiers.stage.as_fd(), &leaf_of(id)));
-        match renamed {
-            Ok(()) => links = Links::Other(id),
-            // Somebody took the file away: the row follows.
-            Err(error) if error.kind() == ErrorKind::NotFound => engine.release(id),
-            Err(error) => {
-                engine.release(id);
-                engine.queue.mark_broken();
-                return Err(StoreError::disk("remove", name)(error));
-            }
-        }
     }
-    if let Err(error) = rows.remove(name.as_str()) {
+    // If somebody took the file away, the row follows.
+    let links = to_stage(engine, class, name)?.map_or(Links::None, Links::Other);
+    if let Err(error) = rows.remove(name) {
         if let Links::Other(id) = links {
             engine.release(id);
         }
@@ -502,9 +678,28 @@ fn remove(
     Ok(Done { changed, links, vacated: vec![(class, name.clone())], outgoing })
 }
 
+/// Moves the file of an object to the stage, under the number that is returned; None if there is no file.
+fn to_stage(engine: &Engine, class: Class, name: &Name) -> Result<Option<u64>, StoreError> {
+    let Some((parent, leaf)) = engine.tiers.parent(class, name)? else { return Ok(None) };
+    let id = engine.claim();
+    let stage = (engine.tiers.stage.as_fd(), &leaf_of(id)[..]);
+    let renamed = engine.tiers.disk.rename((parent.as_fd(), &leaf), stage);
+    if renamed.is_err() {
+        engine.release(id);
+    }
+    match renamed {
+        Ok(()) => Ok(Some(id)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            engine.queue.mark_broken();
+            Err(StoreError::disk("remove", name)(error))
+        }
+    }
+}
+
 fn rename(
     engine: &Engine,
-    rows: &mut Rows<'_>,
+    rows: &mut dyn RowSet,
     (from, from_is): (&Name, &Precondition),
     (to, to_is): (&Name, &Precondition),
     unsynced: &mut Unsynced,
@@ -553,7 +748,7 @@ fn rename(
             _ => cannot(error),
         })?;
         engine.tiers.changed(&parent, from, unsynced)?;
-        rows.remove(from.as_str())?;
+        rows.remove(from)?;
         rows.insert(to, &Row { meta, accessed: row.accessed })
     })();
     if let Err(error) = moved {
@@ -604,7 +799,7 @@ fn leave(engine: &Engine, links: Links) {
     }
 }
 
-fn note_reads(engine: &Engine, rows: &mut Rows<'_>) -> Result<(), StoreError> {
+fn note_reads(engine: &Engine, rows: &mut dyn RowSet) -> Result<(), StoreError> {
     for (name, at) in engine.take_reads() {
         if let Some(row) = rows.get(name.as_str())?
             && at.saturating_sub(row.accessed) >= READ_PRECISION
@@ -623,6 +818,7 @@ fn mend(engine: &Engine) -> Result<(), StoreError> {
         queue.has_index_failed.store(false, Ordering::Release);
     }
     let settled = recovery::settle_stage(engine);
+    engine.epochs.changed_all();
     match &settled {
         Ok(()) => queue.is_broken.store(false, Ordering::Release),
         Err(error) => queue.note(error),

@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn create(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<File>;
     fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> io::Result<usize>;
     fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes all of these, at most 1024, one behind the other; in one call, if the system takes them so.
+    fn write_slices_at(&self, file: &File, at: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()>;
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
     /// Copies at most `len` bytes from the same place in `from`; shares the blocks where the disk can. 0 at its end.
     fn copy(&self, from: &File, to: &File, at: u64, len: usize) -> io::Result<usize>;
@@ -54,6 +56,8 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn sync_all(&self, folder: BorrowedFd<'_>) -> io::Result<()>;
     fn link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     fn rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
+    /// Lets two plain files change their names in one step.
+    fn exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     /// As `rename`, if nothing has the new name.
     fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()>;
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()>;
@@ -163,6 +167,23 @@ impl Disk for RealDisk {
         file.write_all_at(bytes, at)
     }
 
+    fn write_slices_at(&self, file: &File, mut at: u64, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        // Empty ones in front would look like a full disk.
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            match rustix::io::pwritev(file, slices, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    at += n as u64;
+                    IoSlice::advance_slices(&mut slices, n);
+                }
+                Err(Errno::INTR) => (),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         file.set_len(len)
     }
@@ -222,6 +243,15 @@ impl Disk for RealDisk {
             }
             other => Ok(other?),
         }
+    }
+
+    fn exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        // It would move folders too.
+        let stat = rustix::fs::statat(other.0, other.1, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        Ok(rustix::fs::renameat_with(one.0, one.1, other.0, other.1, RenameFlags::EXCHANGE)?)
     }
 
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {
@@ -305,6 +335,10 @@ impl Disk for Sidecars {
         self.disk.write_at(file, at, bytes)
     }
 
+    fn write_slices_at(&self, file: &File, at: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.disk.write_slices_at(file, at, slices)
+    }
+
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         self.disk.set_len(file, len)
     }
@@ -361,6 +395,10 @@ impl Disk for Sidecars {
 
     fn rename_new(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> io::Result<()> {
         self.disk.rename_new(from, to)
+    }
+
+    fn exchange(&self, one: (BorrowedFd<'_>, &str), other: (BorrowedFd<'_>, &str)) -> io::Result<()> {
+        self.disk.exchange(one, other)
     }
 
     fn unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> io::Result<()> {

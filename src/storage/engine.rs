@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FlockOperation;
 
+use super::cache::Epochs;
 use super::commit::Queue;
 use super::disk::{Disk, Opening, RealDisk, Sidecars};
 use super::error::StoreError;
@@ -45,6 +46,9 @@ pub struct Options {
     pub level: u32,
     /// Bytes of index pages that are kept in memory, as far as they are used; 16 MiB.
     pub index_cache: usize,
+    /// Bytes of small objects that each loop keeps in memory once they were read; 4 MiB. 0 keeps none, and no larger
+    /// ones open either.
+    pub hot_bytes: usize,
 }
 
 impl Options {
@@ -57,6 +61,7 @@ impl Options {
             threads: 4,
             level: 6,
             index_cache: 16 * 1024 * 1024,
+            hot_bytes: 4 * 1024 * 1024,
         }
     }
 }
@@ -71,6 +76,8 @@ pub(crate) struct Engine {
     pub(crate) level: u32,
     pub(crate) jobs: Submitter,
     pub(crate) queue: Queue,
+    pub(crate) epochs: Arc<Epochs>,
+    pub(crate) hot_bytes: usize,
     /// Somebody compares the index with the objects.
     pub(crate) is_audited: AtomicBool,
     /// Files of the stage that somebody works on; recovery leaves them alone.
@@ -127,11 +134,13 @@ impl Engine {
         let engine = Engine {
             tiers,
             place,
-            index: Index::new(database),
+            index: Index::new(database, !is_synced),
             durability: options.durability,
             level: options.level,
             jobs,
             queue: Queue::default(),
+            epochs: Epochs::new(),
+            hot_bytes: options.hot_bytes,
             is_audited: AtomicBool::new(false),
             active: Mutex::default(),
             high,

@@ -181,6 +181,14 @@ impl StoreError {
         move |source| StoreError::Index { what, source: Arc::new(source.into()) }
     }
 
+    /// Whether the process, or the machine, has no descriptor left.
+    pub(crate) fn lacks_descriptors(&self) -> bool {
+        use rustix::io::Errno;
+        let StoreError::Disk { source, .. } = self else { return false };
+        let code = source.raw_os_error().map(Errno::from_raw_os_error);
+        matches!(code, Some(Errno::MFILE | Errno::NFILE))
+    }
+
     /// Whether the disk, or the quota, is full.
     pub fn is_disk_full(&self) -> bool {
         let kind = match self {

@@ -1,13 +1,14 @@
 //! What is stored, as a table: derived from the objects, which are the truth.
 
 use std::any::Any;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 use redb::{
     Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
@@ -15,7 +16,9 @@ use redb::{
 };
 
 use super::disk::{Disk, Opening};
+use super::engine::lock_of;
 use super::error::StoreError;
+use super::late::{self, Late};
 use super::meta::Row;
 use super::name::Name;
 
@@ -30,14 +33,43 @@ const STATE: TableDefinition<'static, &'static str, u64> = TableDefinition::new(
 pub(crate) struct Snapshot(ReadOnlyTable<&'static str, &'static [u8]>);
 
 impl Snapshot {
+    fn new(database: &Database) -> Result<Snapshot, StoreError> {
+        let read = database.begin_read().map_err(StoreError::index("read"))?;
+        Ok(Snapshot(read.open_table(OBJECTS).map_err(StoreError::index("read"))?))
+    }
+
     /// The row of a name.
     pub(crate) fn get(&self, name: &str) -> Result<Option<Row>, StoreError> {
         row(&self.0, name)
     }
 
-    /// As [`check_free`](Rows::check_free).
+    /// How many there are.
+    pub(crate) fn len(&self) -> Result<u64, StoreError> {
+        self.0.len().map_err(StoreError::index("read"))
+    }
+
+    /// As [`check_free`](RowSet::check_free).
     pub(crate) fn check_free(&self, name: &Name) -> Result<(), StoreError> {
         check_free(&self.0, name)
+    }
+
+    /// Whether a name has this prefix, beside those that are to be passed over.
+    pub(crate) fn has_below(
+        &self,
+        prefix: &str,
+        mut passes: impl FnMut(&str) -> bool,
+    ) -> Result<bool, StoreError> {
+        for entry in self.0.range::<&str>(prefix..).map_err(StoreError::index("read"))? {
+            let (name, _) = entry.map_err(StoreError::index("read"))?;
+            let name = name.value();
+            if !name.starts_with(prefix) {
+                break;
+            }
+            if !passes(name) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// At most so many rows behind a name; None for one that cannot be read.
@@ -51,6 +83,15 @@ impl Snapshot {
         }
         Ok(found)
     }
+}
+
+/// Rows that can be looked at and changed.
+pub(crate) trait RowSet {
+    fn get(&self, name: &str) -> Result<Option<Row>, StoreError>;
+    fn insert(&mut self, name: &Name, row: &Row) -> Result<(), StoreError>;
+    fn remove(&mut self, name: &Name) -> Result<(), StoreError>;
+    /// Refuses a name that is a folder, or that lies below an object.
+    fn check_free(&self, name: &Name) -> Result<(), StoreError>;
 }
 
 const FORMAT_KEY: &str = "format";
@@ -196,49 +237,142 @@ impl Place {
 }
 
 /// The index of a running store.
-#[derive(Debug)]
 pub(crate) struct Index {
     /// None while it is broken.
     database: RwLock<Option<Database>>,
+    /// The rows of a store that does not wait for them to be written. Taken before the database's lock.
+    late: Option<Mutex<Late>>,
+    /// Held by the one that writes what is late. Taken before `late`.
+    writer: Mutex<()>,
 }
 
+/// How often a lock that others hold for some microseconds is tried.
+const TRIES: usize = 64;
+
 impl Index {
-    pub(crate) fn new(database: Database) -> Index {
-        Index { database: RwLock::new(Some(database)) }
+    /// With `is_late`, [`change_late`](Self::change_late) works.
+    pub(crate) fn new(database: Database, is_late: bool) -> Index {
+        Index {
+            database: RwLock::new(Some(database)),
+            late: is_late.then(Mutex::default),
+            writer: Mutex::default(),
+        }
     }
 
-    /// Lets `change` see and change the rows, and commits if it succeeds. One at a time.
+    /// Lets `change` see and change the rows, and commits if it succeeds; so is what is late. One at a time, and `change`
+    /// must not use this index otherwise.
     pub(crate) fn write<T>(
         &self,
         high: impl FnOnce() -> u64,
         change: impl FnOnce(&mut Rows<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        let Some(late) = &self.late else {
+            return write(self.guard().as_ref().ok_or_else(broken)?, high, change);
+        };
+        let (_writer, mut late) = (lock_of(&self.writer), lock_of(late));
         let guard = self.guard();
         let database = guard.as_ref().ok_or_else(broken)?;
-        write(database, high, change)
+        // An open snapshot keeps pages from being used again.
+        late.file = None;
+        let waiting = late.begin();
+        let written = write(database, high, |rows| {
+            waiting.iter().try_for_each(|waiting| rows.take_in(waiting))?;
+            change(rows)
+        });
+        drop(waiting);
+        late.end(written.is_ok(), Snapshot::new(database).ok());
+        written
     }
 
-    /// Lets `look` see the rows as of the last commit. Any number at a time, also beside a write.
+    /// Lets `change` see and change the rows as they are; they are in the file after the next
+    /// [`write_late`](Self::write_late). One at a time, and `change` must not use this index otherwise.
+    ///
+    /// None if this index does not work so, or, with `is_hurried`, if somebody has it for longer than some microseconds.
+    pub(crate) fn change_late<T>(
+        &self,
+        is_hurried: bool,
+        change: impl FnOnce(&mut Late) -> Result<T, StoreError>,
+    ) -> Option<Result<T, StoreError>> {
+        let late = self.late.as_ref()?;
+        let mut late = match is_hurried {
+            false => lock_of(late),
+            true => (0..TRIES).find_map(|_| match late.try_lock() {
+                Ok(late) => Some(late),
+                Err(TryLockError::Poisoned(late)) => Some(late.into_inner()),
+                Err(TryLockError::WouldBlock) => {
+                    (0..TRIES).for_each(|_| std::hint::spin_loop());
+                    None
+                }
+            })?,
+        };
+        Some(self.look_late(&mut late).and_then(|()| change(&mut late)))
+    }
+
+    /// Whether answers do not wait for rows to be written.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
+    /// Writes to the file what is late. Changes go on meanwhile.
+    pub(crate) fn write_late(&self) -> Result<(), StoreError> {
+        let Some(late) = &self.late else { return Ok(()) };
+        let _writer = lock_of(&self.writer);
+        let (waiting, high) = {
+            let mut late = lock_of(late);
+            (late.begin(), late.high())
+        };
+        let Some(waiting) = waiting else { return Ok(()) };
+        let guard = self.guard();
+        let written = guard
+            .as_ref()
+            .ok_or_else(broken)
+            .and_then(|database| write(database, || high, |rows| rows.take_in(&waiting)));
+        drop(waiting);
+        let file = guard.as_ref().and_then(|database| Snapshot::new(database).ok());
+        lock_of(late).end(written.is_ok(), file);
+        written
+    }
+
+    /// Sees to it that late rows have a file to stand before.
+    fn look_late(&self, late: &mut Late) -> Result<(), StoreError> {
+        if late.file.is_none() {
+            late.file = Some(Snapshot::new(self.guard().as_ref().ok_or_else(broken)?)?);
+        }
+        Ok(())
+    }
+
+    /// Lets `look` see the rows as of the last commit, after those that are late. Any number at a time, also beside a
+    /// write.
     pub(crate) fn read<T>(
         &self,
         look: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let guard = self.guard();
-        let read = guard.as_ref().ok_or_else(broken)?.begin_read().map_err(StoreError::index("read"))?;
-        look(&Snapshot(read.open_table(OBJECTS).map_err(StoreError::index("read"))?))
+        self.write_late()?;
+        look(&Snapshot::new(self.guard().as_ref().ok_or_else(broken)?)?)
     }
 
     /// The row of a name.
     pub(crate) fn get(&self, name: &str) -> Result<Option<Row>, StoreError> {
-        self.read(|rows| rows.get(name))
+        match self.change_late(false, |late| late.get(name)) {
+            Some(row) => row,
+            None => Snapshot::new(self.guard().as_ref().ok_or_else(broken)?)?.get(name),
+        }
+    }
+
+    /// Refuses a name that is a folder, or that lies below an object.
+    pub(crate) fn check_free(&self, name: &Name) -> Result<(), StoreError> {
+        match self.change_late(false, |late| late.check_free(name)) {
+            Some(free) => free,
+            None => Snapshot::new(self.guard().as_ref().ok_or_else(broken)?)?.check_free(name),
+        }
     }
 
     /// How many objects there are.
     pub(crate) fn len(&self) -> Result<u64, StoreError> {
-        let guard = self.guard();
-        let read = guard.as_ref().ok_or_else(broken)?.begin_read().map_err(StoreError::index("read"))?;
-        let objects = read.open_table(OBJECTS).map_err(StoreError::index("read"))?;
-        objects.len().map_err(StoreError::index("read"))
+        match self.change_late(false, |late| late.len()) {
+            Some(len) => len,
+            None => Snapshot::new(self.guard().as_ref().ok_or_else(broken)?)?.len(),
+        }
     }
 
     /// The files in the folders that are no objects, by path, and why.
@@ -257,6 +391,11 @@ impl Index {
 
     /// Replaces a database that failed. The old one is closed before `open` runs.
     pub(crate) fn mend(&self, open: impl FnOnce() -> Result<Database, StoreError>) -> Result<(), StoreError> {
+        let _writer = lock_of(&self.writer);
+        let mut late = self.late.as_ref().map(lock_of);
+        if let Some(late) = &mut late {
+            late.file = None;
+        }
         let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
         drop(guard.take());
         *guard = Some(open()?);
@@ -268,8 +407,14 @@ impl Index {
     }
 }
 
-fn broken() -> StoreError {
+pub(crate) fn broken() -> StoreError {
     StoreError::Index { what: "use", source: Arc::new(redb::Error::DatabaseClosed) }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("is_late", &self.is_late()).finish_non_exhaustive()
+    }
 }
 
 /// As [`Index::write`], on a database that is not in use yet.
@@ -288,7 +433,8 @@ pub(crate) fn write<T>(
     let result = change(&mut rows)?;
     drop(rows);
     let mut state = write.open_table(STATE).map_err(StoreError::index(WRITE))?;
-    state.insert(HIGH_KEY, high()).map_err(StoreError::index(WRITE))?;
+    let before = state.get(HIGH_KEY).map_err(StoreError::index(WRITE))?.map_or(0, |high| high.value());
+    state.insert(HIGH_KEY, high().max(before)).map_err(StoreError::index(WRITE))?;
     drop(state);
     write.commit().map_err(StoreError::index(WRITE))?;
     Ok(result)
@@ -324,15 +470,17 @@ impl Rows<'_> {
         Ok(())
     }
 
+    fn take_in(&mut self, late: &late::Rows) -> Result<(), StoreError> {
+        late.iter().try_for_each(|(name, row)| match row {
+            Some(row) => self.insert(name, row),
+            None => self.remove(name.as_str()),
+        })
+    }
+
     /// As [`get`](Self::get); an inner None is a row that cannot be read.
     pub(crate) fn look(&self, name: &str) -> Result<Option<Option<Row>>, StoreError> {
         let value = self.objects.get(name).map_err(StoreError::index("read"))?;
         Ok(value.map(|value| Row::decode(value.value())))
-    }
-
-    /// Refuses a name that is a folder, or that lies below an object.
-    pub(crate) fn check_free(&self, name: &Name) -> Result<(), StoreError> {
-        check_free(&self.objects, name)
     }
 
     pub(crate) fn add_foreign(&mut self, path: &str, why: &str) -> Result<(), StoreError> {
@@ -366,6 +514,23 @@ impl Rows<'_> {
     }
 }
 
+impl RowSet for Rows<'_> {
+    fn get(&self, name: &str) -> Result<Option<Row>, StoreError> {
+        Rows::get(self, name)
+    }
+
+    fn insert(&mut self, name: &Name, row: &Row) -> Result<(), StoreError> {
+        Rows::insert(self, name, row)
+    }
+
+    fn remove(&mut self, name: &Name) -> Result<(), StoreError> {
+        Rows::remove(self, name.as_str())
+    }
+
+    fn check_free(&self, name: &Name) -> Result<(), StoreError> {
+        check_free(&self.objects, name)
+    }
+}
 /// Why something is foreign that no file need stand for.
 pub(crate) const LISTED: &str = "the original listed it, and there is no object of its name";
 

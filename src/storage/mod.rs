@@ -17,6 +17,8 @@
 //!   know it.
 //! - **Each change happens or does not.** Until it is complete its file keeps a link in `stage/`; what is found there
 //!   after a crash is finished or undone.
+//! - **Reads are ready.** Each loop keeps what it read lately, small objects as bytes and others open, and uses it until
+//!   the object changes.
 //! - **Versions** grow with every write, also across restarts.
 //! - **A reader keeps its version** when the object is replaced, moved or removed.
 //!
@@ -41,6 +43,7 @@
 //! ```
 
 mod audit;
+mod cache;
 mod commit;
 mod disk;
 mod engine;
@@ -52,6 +55,7 @@ mod folder;
 pub mod fuzzing;
 mod import;
 mod index;
+mod late;
 mod list;
 mod manifest;
 mod meta;
@@ -69,6 +73,7 @@ mod upload;
 mod walk;
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use reactor::EventBase;
@@ -89,14 +94,17 @@ pub use upload::{Flow, PutOptions, Upload};
 
 use crate::jobs::{Desk, Jobs};
 use audit::Audit;
-use commit::{Act, Op, submit};
+use cache::Cache;
+use commit::{Act, Op, Tried, submit, try_now};
 use engine::Engine;
+use stage::Staged;
 
 /// A store, as one loop sees it. Cheap to clone; the last handle of all loops closes it, which waits for what the pool does.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
     desk: Desk,
+    cache: Rc<Cache>,
 }
 
 /// The room on a disk, in bytes.
@@ -142,7 +150,7 @@ impl Store {
         let engine = Arc::new(open(jobs.submitter())?);
         // More would only hold more blocks in memory.
         let lanes = std::thread::available_parallelism().map_or(1, usize::from).min(threads);
-        Ok(Store { shared: Arc::new(Shared { _jobs: jobs, engine, lanes }), desk: Desk::new(base)? })
+        SharedStore { shared: Arc::new(Shared { _jobs: jobs, engine, lanes }) }.attach(base)
     }
 
     /// What another loop's thread [attaches](SharedStore::attach).
@@ -164,7 +172,13 @@ impl Store {
         options: PutOptions,
         on_room: impl FnMut() + 'static,
     ) -> Result<Upload, StoreError> {
-        Upload::begin(&self.shared, &self.desk, name, class, options, on_room)
+        let staged = match Staged::create(self.engine()) {
+            Err(error) if error.lacks_descriptors() && self.cache.close_all() => {
+                Staged::create(self.engine())
+            }
+            staged => staged,
+        };
+        Upload::begin(staged?, &self.shared, &self.desk, name, class, options, on_room)
     }
 
     /// Whether an object of this name could be put now: worth to be asked before a large one is sent.
@@ -172,15 +186,29 @@ impl Store {
     /// # Errors
     /// [`StoreError::IsFolder`], [`StoreError::BelowObject`], [`StoreError::Index`].
     pub fn check_free(&self, name: &Name) -> Result<(), StoreError> {
-        self.shared.engine.index.read(|rows| rows.check_free(name))
+        self.shared.engine.index.check_free(name)
     }
 
     /// Opens an object for reading, as it is now.
     ///
+    /// What this loop opened lately is kept ready, within [`Options::hot_bytes`]: an answered change is seen at once, what
+    /// others did to the files within a second.
+    ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Packed`], [`StoreError::Disk`].
     pub fn open_read(&self, name: &Name) -> Result<Object, StoreError> {
-        Object::open(&self.shared, &self.desk, name)
+        if let Some(object) = self.cache.get(name) {
+            return Ok(object);
+        }
+        let hold = self.cache.hold(name);
+        let mut opened = Object::open(&self.shared, &self.desk, name);
+        if matches!(&opened, Err(error) if error.lacks_descriptors()) && self.cache.close_all() {
+            opened = Object::open(&self.shared, &self.desk, name);
+        }
+        if let (Ok(object), Some(hold)) = (&opened, hold) {
+            self.cache.keep(hold, object);
+        }
+        opened
     }
 
     /// What is known of an object now.
@@ -188,7 +216,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`], [`StoreError::Disk`].
     pub fn stat(&self, name: &Name) -> Result<Meta, StoreError> {
-        object::look(&self.shared.engine, name).map(|(meta, _)| meta)
+        match self.cache.get(name) {
+            Some(object) => Ok(*object.meta()),
+            None => object::look(&self.shared.engine, name).map(|(meta, _)| meta),
+        }
     }
 
     /// Removes an object.
@@ -395,6 +426,13 @@ impl Store {
     }
 
     fn change(&self, act: Act, done: impl FnOnce(Result<Changed, StoreError>) + 'static) {
+        let act = match act {
+            Act::Remove { .. } => match try_now(&self.shared.engine, act) {
+                Tried::Answered(changed) => return self.desk.soon(move || done(changed)),
+                Tried::Not(act) => act,
+            },
+            _ => act,
+        };
         let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
         submit(&self.shared.engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) });
     }
@@ -416,7 +454,9 @@ impl SharedStore {
     /// # Errors
     /// [`StoreError::Loop`].
     pub fn attach(&self, base: &EventBase) -> Result<Store, StoreError> {
-        Ok(Store { shared: Arc::clone(&self.shared), desk: Desk::new(base)? })
+        let engine = &self.shared.engine;
+        let cache = Rc::new(Cache::new(base, &engine.epochs, &engine.jobs, engine.hot_bytes)?);
+        Ok(Store { shared: Arc::clone(&self.shared), desk: Desk::new(base)?, cache })
     }
 }
 

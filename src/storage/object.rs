@@ -19,18 +19,28 @@ use super::pack::{self, BLOCK, PackError, Seek, Unpacking};
 use super::tier::{read_range, read_seek};
 use crate::jobs::Desk;
 
-/// An object that was opened for reading, made by [`Store::open_read`](super::Store::open_read).
+/// An object that was opened for reading, made by [`Store::open_read`](super::Store::open_read). Cheap to clone.
 ///
 /// It stays this version when the object is replaced, moved or removed meanwhile.
 #[derive(Clone)]
 pub struct Object {
+    core: Rc<Core>,
+}
+
+struct Core {
     name: Name,
     meta: Meta,
-    /// The bytes as they lie on the disk; of a deep object, those that are a gzip stream.
-    raw: FileSegment,
-    deep: Option<Rc<DeepFile>>,
+    raw: Raw,
+    deep: Option<DeepFile>,
     shared: Arc<Shared>,
     desk: Desk,
+}
+
+/// The bytes as they lie on the disk; of a deep object, those that are a gzip stream.
+enum Raw {
+    /// All of them, of a small low object.
+    Bytes(Rc<Vec<u8>>),
+    File(FileSegment),
 }
 
 struct DeepFile {
@@ -39,46 +49,92 @@ struct DeepFile {
     seek: Arc<Mutex<Option<Arc<Seek>>>>,
 }
 
+/// A low object of at most so many bytes is read when it is opened: its reply leaves in one piece, and costs less than a
+/// `sendfile`.
+pub(super) const SMALL: u64 = 16 * 1024;
+/// So many bytes are copied rather than shared: an allocation costs as much.
+const COPIED: u64 = 2048;
+
 impl Object {
     pub(super) fn open(shared: &Arc<Shared>, desk: &Desk, name: &Name) -> Result<Object, StoreError> {
-        let (meta, file) = look(&shared.engine, name)?;
+        let engine = &shared.engine;
+        let (meta, file) = look(engine, name)?;
         let mut deep = None;
         let raw = match meta.class {
-            Class::Low => FileSegment::new(file, 0, meta.stored)?,
+            Class::Low if meta.stored <= SMALL => {
+                let bytes = read_range(&engine.tiers, &file, 0, meta.stored);
+                let bytes = bytes.map_err(StoreError::disk("read", name))?;
+                if bytes.len() as u64 != meta.stored {
+                    return Err(cut(name));
+                }
+                Raw::Bytes(Rc::new(bytes))
+            }
+            Class::Low => Raw::File(FileSegment::new(file, 0, meta.stored)?),
             Class::Deep => {
-                let body = body_len(&shared.engine, name, &file, meta.stored)?;
+                let body = body_len(engine, name, &file, meta.stored)?;
                 let second = file.try_clone().map_err(StoreError::disk("open", name))?;
-                deep = Some(Rc::new(DeepFile { file: Arc::new(second), seek: Arc::default() }));
-                FileSegment::new(file, 0, body)?
+                deep = Some(DeepFile { file: Arc::new(second), seek: Arc::default() });
+                Raw::File(FileSegment::new(file, 0, body)?)
             }
         };
-        shared.engine.note_read(name);
+        engine.note_read(name);
         let (name, shared, desk) = (name.clone(), Arc::clone(shared), desk.clone());
-        Ok(Object { name, meta, raw, deep, shared, desk })
+        Ok(Object { core: Rc::new(Core { name, meta, raw, deep, shared, desk }) })
     }
 
     /// Its name when it was opened.
     pub fn name(&self) -> &Name {
-        &self.name
+        &self.core.name
     }
 
     /// What is known of it.
     pub fn meta(&self) -> &Meta {
-        &self.meta
+        &self.core.meta
     }
 
     /// Bytes of [`append_raw`](Self::append_raw).
     pub fn raw_len(&self) -> u64 {
-        self.raw.len()
+        match &self.core.raw {
+            Raw::Bytes(bytes) => bytes.len() as u64,
+            Raw::File(segment) => segment.len(),
+        }
     }
 
-    /// Appends bytes as they lie on the disk, without reading them: those of a low object are its content, those of a
-    /// deep one are its content as one gzip stream.
+    /// Descriptors that it keeps open.
+    pub(super) fn descriptors(&self) -> usize {
+        usize::from(matches!(self.core.raw, Raw::File(_))) + usize::from(self.core.deep.is_some())
+    }
+
+    /// What keeps its file open.
+    pub(super) fn files(&self) -> (Option<FileSegment>, Option<Arc<File>>) {
+        let segment = match &self.core.raw {
+            Raw::Bytes(_) => None,
+            Raw::File(segment) => Some(segment.clone()),
+        };
+        (segment, self.core.deep.as_ref().map(|deep| Arc::clone(&deep.file)))
+    }
+
+    /// Appends bytes as they lie on the disk, without waiting for it: those of a low object are its content, those of a
+    /// deep one are its content as one gzip stream. Small objects are in memory, others are appended as a part of their
+    /// file.
     ///
     /// # Errors
     /// [`StoreError::Loop`] if the range is beyond the end, or as [`Evbuffer::append_file`].
     pub fn append_raw(&self, to: &Evbuffer, range: Range<u64>) -> Result<(), StoreError> {
-        Ok(to.append_file(&self.raw, range)?)
+        let bytes = match &self.core.raw {
+            Raw::Bytes(bytes) => bytes,
+            Raw::File(segment) => return Ok(to.append_file(segment, range)?),
+        };
+        let len = bytes.len() as u64;
+        if range.start > range.end || range.end > len {
+            return Err(reactor::Error::OutOfRange { at: range.end.max(range.start), len }.into());
+        }
+        let (from, until) = (range.start as usize, range.end as usize);
+        let appended = match range.end - range.start <= COPIED {
+            true => to.append(bytes.get(from..until).unwrap_or_default()),
+            false => to.append_shared(Part { bytes: Rc::clone(bytes), from, until }),
+        };
+        Ok(appended?)
     }
 
     /// Reads a range of the content, piece by piece; of a deep object only the blocks that it touches.
@@ -86,8 +142,9 @@ impl Object {
     /// # Errors
     /// [`StoreError::Range`].
     pub fn read(&self, range: Range<u64>) -> Result<Reader, StoreError> {
-        if range.start > range.end || range.end > self.meta.size {
-            let (name, size) = (self.name.clone(), self.meta.size);
+        let meta = self.meta();
+        if range.start > range.end || range.end > meta.size {
+            let (name, size) = (self.name().clone(), meta.size);
             return Err(StoreError::Range { name, start: range.start, end: range.end, size });
         }
         Ok(Reader { object: self.clone(), range, handed_out: 0, unpacking: None })
@@ -96,7 +153,7 @@ impl Object {
 
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Object").field("name", &self.name).field("meta", &self.meta).finish_non_exhaustive()
+        f.debug_struct("Object").field("name", self.name()).field("meta", self.meta()).finish_non_exhaustive()
     }
 }
 
@@ -134,8 +191,9 @@ impl Reader {
     {
         let start = self.range.start;
         let to = to.clone();
-        let desk = self.object.desk.clone();
-        let Some(deep) = self.object.deep.clone().filter(|_| !self.range.is_empty()) else {
+        let core = Rc::clone(&self.object.core);
+        let desk = core.desk.clone();
+        let Some(deep) = core.deep.as_ref().filter(|_| !self.range.is_empty()) else {
             let end = self.range.end;
             let appended = match start == end {
                 true => Ok(()),
@@ -148,16 +206,16 @@ impl Reader {
             let ticket = desk.ticket(move |_: Result<(), _>| done(appended));
             return ticket.redeem(());
         };
-        let shared = Arc::clone(&self.object.shared);
-        let (engine, name) = (Arc::clone(&shared.engine), self.object.name.clone());
-        let (file, seek, stored) = (Arc::clone(&deep.file), Arc::clone(&deep.seek), self.object.meta.stored);
+        let jobs = core.shared.engine.jobs.clone();
+        let (engine, name) = (Arc::clone(&core.shared.engine), core.name.clone());
+        let (file, seek, stored) = (Arc::clone(&deep.file), Arc::clone(&deep.seek), core.meta.stored);
         let (unpacking, end) = (self.unpacking.take(), self.range.end);
         let most = usize::try_from(self.handed_out / 16).unwrap_or(LARGE_PIECE).clamp(PIECE, LARGE_PIECE);
         let work = move || {
             let seek = table(&engine, &name, &file, &seek, stored)?;
             unpack_piece(&engine, &name, &file, &seek, unpacking, start..end, most)
         };
-        desk.run(&shared.engine.jobs, work, move |result| {
+        desk.run(&jobs, work, move |result| {
             let piece = result.unwrap_or_else(|lost| Err(lost.into()));
             let appended = piece.and_then(|(bytes, unpacking)| {
                 let len = bytes.len() as u64;
@@ -169,6 +227,19 @@ impl Reader {
             });
             done(appended);
         });
+    }
+}
+
+/// A part of the bytes of a small object, which are in memory.
+struct Part {
+    bytes: Rc<Vec<u8>>,
+    from: usize,
+    until: usize,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(self.from..self.until).unwrap_or_default()
     }
 }
 
@@ -229,6 +300,10 @@ fn unpack_piece(
     Ok((piece, (!unpacking.is_complete()).then_some(unpacking)))
 }
 
+fn cut(name: &Name) -> StoreError {
+    StoreError::Damaged { name: name.clone(), why: "its size is not what was written" }
+}
+
 /// Opens the file of an object and reads what it says of itself.
 pub(super) fn look(engine: &Engine, name: &Name) -> Result<(Meta, File), StoreError> {
     let (class, file) = engine.open_file(name)?.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
@@ -237,7 +312,7 @@ pub(super) fn look(engine: &Engine, name: &Name) -> Result<(Meta, File), StoreEr
     let tag = engine.tiers.tag(&file, name.as_str())?.ok_or_else(no_tag)?;
     let len = file.metadata().map_err(StoreError::disk("look at", name))?.size();
     if tag.meta.class != class || tag.meta.stored != len {
-        return Err(damaged("its size is not what was written"));
+        return Err(cut(name));
     }
     Ok((tag.meta, file))
 }
@@ -288,6 +363,6 @@ pub(super) fn read_block(
     };
     match bytes.len() as u64 == end - start {
         true => Ok(bytes),
-        false => Err(StoreError::Damaged { name: name.clone(), why: "its size is not what was written" }),
+        false => Err(cut(name)),
     }
 }

@@ -497,7 +497,7 @@ mod tests {
         .collect();
         for level in [0, 1, 6, 9] {
             let packed = pack_block(&noise, level);
-            assert!((packed.bytes.len() as u64) < MOST_PACKED, "{level}: {}", packed.bytes.len());
+            assert!(packed.bytes.len() < MOST_PACKED, "{level}: {}", packed.bytes.len());
         }
         assert!(unpack(&pack(&noise)).unwrap() == noise);
     }

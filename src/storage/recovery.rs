@@ -11,7 +11,7 @@ use rustix::fs::FileType;
 use super::disk::Opening;
 use super::engine::{Engine, next};
 use super::error::StoreError;
-use super::index::{self, Opened, Place, Rows};
+use super::index::{self, Opened, Place, RowSet, Rows};
 use super::manifest::{Decoder, Entry};
 use super::meta::{Class, Meta, Row, Tag, Version};
 use super::name::Name;
@@ -38,6 +38,7 @@ pub(crate) fn settle_stage(engine: &Engine) -> Result<(), StoreError> {
             Err(error) => return Err(cannot(error)),
         };
         if let Some(tag) = tiers.tag(&file, &leaf)? {
+            engine.high.fetch_max(tag.meta.version.0, Ordering::AcqRel);
             names.insert(tag.name);
             names.extend(tag.from.map(|(name, _)| name));
         }

@@ -1,6 +1,7 @@
 //! A file on its way into the store: complete and named, or gone.
 
 use std::fs::File;
+use std::io::IoSlice;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub(crate) struct Staged {
     tag: Option<Tag>,
     is_synced: bool,
     is_left: bool,
+    /// Somebody else has its number now.
+    is_kept: bool,
 }
 
 impl Staged {
@@ -31,6 +34,7 @@ impl Staged {
                 tag: None,
                 is_synced: !engine.is_synced(),
                 is_left: false,
+                is_kept: false,
             }),
             Err(error) => {
                 engine.release(id);
@@ -59,6 +63,14 @@ impl Staged {
             .tiers
             .disk
             .write_at(&self.file, at, bytes)
+            .map_err(StoreError::disk("write in the stage to", self.leaf()))
+    }
+
+    pub(crate) fn write_slices_at(&self, at: u64, slices: &mut [IoSlice<'_>]) -> Result<(), StoreError> {
+        self.engine
+            .tiers
+            .disk
+            .write_slices_at(&self.file, at, slices)
             .map_err(StoreError::disk("write in the stage to", self.leaf()))
     }
 
@@ -92,6 +104,13 @@ impl Staged {
         Ok(())
     }
 
+    /// Closes the file and leaves its link, which is still worked on, to the caller.
+    pub(crate) fn into_id(mut self) -> u64 {
+        self.is_left = true;
+        self.is_kept = true;
+        self.id
+    }
+
     /// Leaves its links for recovery to look at.
     pub(crate) fn leave(mut self) {
         self.is_left = true;
@@ -106,7 +125,9 @@ impl Drop for Staged {
         {
             self.engine.queue.mark_broken();
         }
-        self.engine.release(self.id);
+        if !self.is_kept {
+            self.engine.release(self.id);
+        }
     }
 }
 

@@ -28,10 +28,20 @@ pub(crate) struct Tiers {
 #[derive(Default, Debug)]
 pub(crate) struct Unsynced {
     folders: Vec<((u64, u64), OwnedFd, String)>,
+    /// Nothing waits for the disk.
+    is_off: bool,
 }
 
 impl Unsynced {
+    /// One that remembers nothing, for a store that does not wait for its disk.
+    pub(crate) fn off() -> Unsynced {
+        Unsynced { folders: Vec::new(), is_off: true }
+    }
+
     fn add(&mut self, folder: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+        if self.is_off {
+            return Ok(());
+        }
         let stat = rustix::fs::fstat(folder)?;
         let key = (stat.st_dev, stat.st_ino);
         if self.folders.iter().all(|(known, ..)| *known != key) {
@@ -51,6 +61,21 @@ impl Unsynced {
             disk.sync(folder.as_fd()).map_err(StoreError::disk("put on the disk", path))?;
         }
         Ok(())
+    }
+}
+
+/// The folder of an object's file, open.
+pub(crate) enum Parent<'t> {
+    Top(BorrowedFd<'t>),
+    Below(OwnedFd),
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Parent::Top(top) => top.as_fd(),
+            Parent::Below(folder) => folder.as_fd(),
+        }
     }
 }
 
@@ -83,7 +108,7 @@ impl Tiers {
         class: Class,
         name: &Name,
         unsynced: &mut Unsynced,
-    ) -> Result<(OwnedFd, String), StoreError> {
+    ) -> Result<(Parent<'_>, String), StoreError> {
         let (folder, leaf) = name.split();
         let cannot = |error: io::Error| match error.raw_os_error().map(Errno::from_raw_os_error) {
             // A file or a link where the folder would be.
@@ -94,14 +119,18 @@ impl Tiers {
         Ok((parent, leaf_of(class, leaf)))
     }
 
-    fn make_folders(&self, class: Class, folder: &str, unsynced: &mut Unsynced) -> io::Result<OwnedFd> {
+    fn make_folders(&self, class: Class, folder: &str, unsynced: &mut Unsynced) -> io::Result<Parent<'_>> {
         let top = self.folder(class);
+        if folder.is_empty() {
+            unsynced.add(top, folder)?;
+            return Ok(Parent::Top(top));
+        }
         match self.disk.open(top, folder, Opening::Folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => (),
             opened => {
                 let opened = opened?;
                 unsynced.add(opened.as_fd(), folder)?;
-                return Ok(opened);
+                return Ok(Parent::Below(opened));
             }
         }
         let mut at = top.try_clone_to_owned()?;
@@ -114,14 +143,21 @@ impl Tiers {
             at = self.disk.open(at.as_fd(), segment, Opening::Folder)?;
         }
         unsynced.add(at.as_fd(), folder)?;
-        Ok(at)
+        Ok(Parent::Below(at))
     }
 
     /// The folder of an object's file, and the file's name in it; None if there is no such folder.
-    pub(crate) fn parent(&self, class: Class, name: &Name) -> Result<Option<(OwnedFd, String)>, StoreError> {
+    pub(crate) fn parent(
+        &self,
+        class: Class,
+        name: &Name,
+    ) -> Result<Option<(Parent<'_>, String)>, StoreError> {
         let (folder, leaf) = name.split();
+        if folder.is_empty() {
+            return Ok(Some((Parent::Top(self.folder(class)), leaf_of(class, leaf))));
+        }
         match self.disk.open(self.folder(class), folder, Opening::Folder) {
-            Ok(parent) => Ok(Some((parent, leaf_of(class, leaf)))),
+            Ok(parent) => Ok(Some((Parent::Below(parent), leaf_of(class, leaf)))),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(StoreError::disk("open the folder of", name)(error)),
         }
@@ -145,7 +181,7 @@ impl Tiers {
     /// Remembers that the folder of an object changed.
     pub(crate) fn changed(
         &self,
-        parent: &OwnedFd,
+        parent: &Parent<'_>,
         name: &Name,
         unsynced: &mut Unsynced,
     ) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io::IoSlice;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use reactor::Evbuffer;
 use sha2::{Digest, Sha256};
 
 use super::Shared;
-use super::commit::{Act, Changed, Op, Precondition, submit};
+use super::commit::{Act, Changed, Op, Precondition, Tried, submit, try_now};
 use super::engine::{Engine, now};
 use super::error::StoreError;
 use super::manifest::hex;
@@ -18,7 +19,7 @@ use super::name::Name;
 use super::pack::{BLOCK, Press};
 use super::packing::Packing;
 use super::stage::Staged;
-use crate::jobs::{Desk, Lost};
+use crate::jobs::{Desk, Lost, Ticket};
 
 /// What an upload is to be, beside its bytes.
 #[derive(Clone, Debug, Default)]
@@ -112,8 +113,12 @@ const FLUSHED_APART: u64 = 4 * 1024 * 1024;
 /// Blocks of one upload that are packed at a time at most: it stays small also where there are many processors.
 const MOST_LANES: usize = 6;
 
+/// Pieces of a buffer that one call writes: more than a body is read in at once.
+const SLICES: usize = 128;
+
 impl Upload {
     pub(super) fn begin(
+        staged: Staged,
         shared: &Arc<Shared>,
         desk: &Desk,
         name: &Name,
@@ -121,8 +126,6 @@ impl Upload {
         options: PutOptions,
         on_room: impl FnMut() + 'static,
     ) -> Result<Upload, StoreError> {
-        let engine = &shared.engine;
-        let staged = Staged::create(engine)?;
         let body = match class {
             Class::Low => Body::Low { staged, size: 0, crc32c: 0 },
             Class::Deep => Body::Deep(Deep {
@@ -149,34 +152,64 @@ impl Upload {
     /// # Errors
     /// [`StoreError::Disk`]; the upload has failed then, and is best dropped.
     pub fn write(&self, bytes: &[u8]) -> Result<Flow, StoreError> {
+        self.write_slices(&mut [IoSlice::new(bytes)])
+    }
+
+    /// Takes all bytes of a buffer, which is empty then. Nothing is copied but what stands in files.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_buffer(&self, buffer: &Evbuffer) -> Result<Flow, StoreError> {
+        let mut flow = Flow::Open;
+        while !buffer.is_empty() {
+            let taken = {
+                let peek = buffer.peek(..)?;
+                let mut slots = [IoSlice::new(&[]); SLICES];
+                let count = peek.fill(&mut slots).min(SLICES);
+                let slices = slots.get_mut(..count).unwrap_or_default();
+                let taken = slices.iter().map(|slice| slice.len()).sum();
+                if taken > 0 {
+                    flow = self.write_slices(slices)?;
+                }
+                taken
+            };
+            if taken > 0 {
+                buffer.drain(taken)?;
+            } else {
+                let mut bytes = vec![0; 64 * 1024];
+                let n = buffer.remove(&mut bytes)?;
+                flow = self.write(bytes.get(..n).unwrap_or_default())?;
+            }
+        }
+        Ok(flow)
+    }
+
+    /// Takes bytes that lie in several places; low ones reach the file in one call.
+    fn write_slices(&self, slices: &mut [IoSlice<'_>]) -> Result<Flow, StoreError> {
         let mut core = self.core.borrow_mut();
+        let core = &mut *core;
         if let Some(error) = &core.failed {
             return Err(error.clone());
         }
         if let Some(sha256) = &mut core.sha256 {
-            sha256.update(bytes);
+            slices.iter().for_each(|bytes| sha256.update(&bytes[..]));
         }
-        let core = &mut *core;
         let written = match &mut core.body {
             Body::Low { staged, size, crc32c } => {
-                let written = staged.write_at(*size, bytes);
-                *size += bytes.len() as u64;
-                *crc32c = crc32c::crc32c_append(*crc32c, bytes);
+                let at = *size;
+                for bytes in slices.iter() {
+                    *size += bytes.len() as u64;
+                    *crc32c = crc32c::crc32c_append(*crc32c, bytes);
+                }
+                let written = match slices {
+                    [bytes] => staged.write_at(at, bytes),
+                    slices => staged.write_slices_at(at, slices),
+                };
                 written.map(|()| Flow::Open)
             }
             Body::Deep(deep) => {
-                let mut rest = bytes;
-                while !rest.is_empty() {
-                    if deep.block.capacity() == 0 {
-                        deep.block = deep.spare.blocks.pop().unwrap_or_default();
-                        deep.block.reserve_exact(BLOCK);
-                    }
-                    let (now, later) = rest.split_at(rest.len().min(BLOCK - deep.block.len()));
-                    deep.block.extend_from_slice(now);
-                    rest = later;
-                    if deep.block.len() == BLOCK {
-                        deep.pack(&core.shared, &core.desk, Rc::clone(&self.core));
-                    }
+                for bytes in slices.iter() {
+                    deep.take(bytes, &core.shared, &core.desk, &self.core);
                 }
                 deep.is_full = deep.is_ahead();
                 Ok(if deep.is_full { Flow::Full } else { Flow::Open })
@@ -187,27 +220,6 @@ impl Upload {
             core.failed = Some(error.clone());
         }
         written
-    }
-
-    /// Takes all bytes of a buffer, which is empty then.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub fn write_buffer(&self, buffer: &Evbuffer) -> Result<Flow, StoreError> {
-        let mut flow = Flow::Open;
-        while !buffer.is_empty() {
-            let taken = {
-                let peek = buffer.peek(..)?;
-                let mut taken = 0;
-                for slice in peek.slices() {
-                    flow = self.write(slice)?;
-                    taken += slice.len();
-                }
-                taken
-            };
-            buffer.drain(taken)?;
-        }
-        Ok(flow)
     }
 
     /// Ends the upload: `done` is called from the loop when the object is there, as lasting as the store's durability
@@ -276,35 +288,50 @@ impl Core {
         let Body::Low { mut staged, size, crc32c } = std::mem::replace(&mut self.body, Body::Over) else {
             return;
         };
-        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
         let seal = self.seal();
         let engine = Arc::clone(&self.shared.engine);
-        let is_large = size >= FLUSHED_APART;
         let prepare = move |staged: &mut Staged| {
             let tag = seal.tag(&engine, Class::Low, size, size, crc32c)?;
             staged.seal(tag)?;
-            if is_large { staged.sync() } else { Ok(()) }
+            if size >= FLUSHED_APART { staged.sync() } else { Ok(()) }
         };
         let engine = Arc::clone(&self.shared.engine);
         let precondition = std::mem::take(&mut self.options.precondition);
-        let commit = move || match prepare(&mut staged) {
-            Ok(()) => {
-                let reply = Box::new(move |result| ticket.redeem(result));
-                submit(&engine, Op { act: Act::Put { staged, precondition }, reply });
+        if size >= FLUSHED_APART && engine.is_synced() {
+            let ticket = self.ticket(done);
+            return self.shared.engine.jobs.submit(move || match prepare(&mut staged) {
+                Ok(()) => {
+                    let reply = Box::new(move |result| ticket.redeem(result));
+                    submit(&engine, Op { act: Act::Put { staged, precondition }, reply });
+                }
+                Err(error) => {
+                    drop(staged);
+                    ticket.redeem(Err(error));
+                }
+            });
+        }
+        // Sealing is one quick call.
+        if let Err(error) = prepare(&mut staged) {
+            drop(staged);
+            return self.desk.soon(move || done(Err(error)));
+        }
+        match try_now(&engine, Act::Put { staged, precondition }) {
+            Tried::Answered(changed) => self.desk.soon(move || done(changed)),
+            Tried::Not(act) => {
+                let ticket = self.ticket(done);
+                submit(&engine, Op { act, reply: Box::new(move |result| ticket.redeem(result)) });
             }
-            Err(error) => {
-                drop(staged);
-                ticket.redeem(Err(error));
-            }
-        };
-        // Small ones: sealing is one quick call, and the commit is the next job.
-        if is_large { self.shared.engine.jobs.submit(commit) } else { commit() }
+        }
+    }
+
+    fn ticket(&self, done: Done) -> Ticket<Result<Changed, StoreError>> {
+        self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))))
     }
 
     fn finish_deep(&mut self) {
         let Body::Deep(deep) = std::mem::replace(&mut self.body, Body::Over) else { return };
         let Some(done) = deep.done else { return };
-        let ticket = self.desk.ticket(|result| done(result.unwrap_or_else(|lost| Err(lost.into()))));
+        let ticket = self.ticket(done);
         let failed = self.failed.clone();
         let seal = self.seal();
         let engine = Arc::clone(&self.shared.engine);
@@ -337,6 +364,22 @@ impl Core {
 }
 
 impl Deep {
+    fn take(&mut self, bytes: &[u8], shared: &Arc<Shared>, desk: &Desk, core: &Rc<RefCell<Core>>) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.block.capacity() == 0 {
+                self.block = self.spare.blocks.pop().unwrap_or_default();
+                self.block.reserve_exact(BLOCK);
+            }
+            let (now, later) = rest.split_at(rest.len().min(BLOCK - self.block.len()));
+            self.block.extend_from_slice(now);
+            rest = later;
+            if self.block.len() == BLOCK {
+                self.pack(shared, desk, Rc::clone(core));
+            }
+        }
+    }
+
     /// Sends the block to the pool.
     fn pack(&mut self, shared: &Arc<Shared>, desk: &Desk, core: Rc<RefCell<Core>>) {
         let block = std::mem::take(&mut self.block);

@@ -102,6 +102,11 @@ impl Rig {
         page.entries.into_iter().map(object).collect()
     }
 
+    /// Lets what may follow an answer be done.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.wait(|done| self.store.note_reads(done))
+    }
+
     pub fn export(&self) -> String {
         let buffer = Evbuffer::new();
         let mut export = self.store.export_index();
@@ -138,6 +143,9 @@ impl Rig {
                 Class::Deep => data.join("deep_storage").join(format!("{text}.gz")),
             });
             contents.insert(text, (meta.class, bytes));
+        }
+        if fs::read_dir(data.join("stage")).unwrap().next().is_some() {
+            self.settle().unwrap();
         }
         let mut found = BTreeSet::new();
         for folder in ["low_storage", "deep_storage", "stage"] {

@@ -596,6 +596,11 @@ impl Bufferevent {
         self.state.report_hangup();
     }
 
+    /// Has the read time-out count from now on.
+    pub(crate) fn restart_read_timeout(&self) {
+        self.state.transferred(Direction::READ);
+    }
+
     /// Bytes that the socket has and the input has not.
     pub(crate) fn unread(&self) -> Option<u64> {
         self.state.socket()?.unread()

@@ -153,6 +153,16 @@ impl Client {
         Client { got: RefCell::default(), ..self }
     }
 
+    /// Whether so many bytes of what is left of an answer have come, which are forgotten then.
+    pub(crate) fn is_idle_after(&self, head_and_rest: usize) -> bool {
+        self.receive();
+        let is_there = self.got.borrow().len() >= head_and_rest;
+        if is_there {
+            self.got.borrow_mut().clear();
+        }
+        is_there
+    }
+
     pub(crate) fn has_something(&self) -> bool {
         self.stream.peek(&mut [0]).is_ok()
     }

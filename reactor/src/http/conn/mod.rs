@@ -190,7 +190,11 @@ impl Conn {
             self.tell_whole();
         }
         match self.phase.get() {
-            Phase::Idle => self.advance(),
+            Phase::Idle => {
+                // The time between requests begins when the reply is out.
+                self.bev.restart_read_timeout();
+                self.advance();
+            }
             Phase::Streaming if self.bev.output().len() <= LOW_UNSENT => self.drained(),
             Phase::Streaming => (),
             Phase::Waiting | Phase::Reading | Phase::Discarding | Phase::Gone => (),
