@@ -414,7 +414,7 @@ impl Seat {
         store: Store,
         on_closed: impl FnOnce() + 'static,
     ) -> Result<(Remote, Address), ServerError> {
-        let http = Http::new(base)?;
+        let http = Http::with_census(base, self.site.census())?;
         http.set_limits(self.limits.clone());
         let meter = self.site.meter(self.number);
         let service = Rc::new(Service::new(store, Arc::clone(&self.site), meter, self.policy.clone()));
