@@ -1,80 +1,48 @@
 //! What a server takes over when it is told to read its settings again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Stdio};
+#[path = "util/program.rs"]
+mod program;
 
-use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use program::Program;
 
 struct Serve {
     folder: tempfile::TempDir,
-    child: Child,
-    log: BufReader<ChildStderr>,
-    address: String,
+    program: Program,
 }
 
 impl Serve {
     fn start(settings: &str) -> Serve {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("cloudstore.json"), settings).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cloudstore"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .env_clear()
-            .current_dir(folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address =
-            line.strip_prefix("listening on http://").unwrap().split('/').next().unwrap().to_owned();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        Serve { folder, child, log, address }
+        let program = Program::start(folder.path(), &["serve", "--listen", "127.0.0.1:0"]);
+        Serve { folder, program }
     }
 
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().try_into().unwrap()).unwrap()
-    }
-
-    fn settings(&self) -> PathBuf {
-        self.folder.path().join("cloudstore.json")
-    }
-
-    /// What it says of its settings when it has read these.
+    /// What it says of these settings when it has read them.
     fn reload(&mut self, settings: &str) -> Vec<String> {
-        fs::write(self.settings(), settings).unwrap();
-        kill_process(self.pid(), Signal::HUP).unwrap();
-        let mut told = Vec::new();
-        loop {
-            let mut line = String::new();
-            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "the server has ended");
-            let Some((_, text)) = line.trim_end().split_once("[config] ") else { continue };
-            // Behind the thread and the place.
-            let text = text.splitn(3, ' ').nth(2).unwrap().to_owned();
-            if text.starts_with("the settings ") {
-                return told;
-            }
-            told.push(text);
-        }
+        self.reload_until(settings, "the settings are read again")
+    }
+
+    fn reload_until(&mut self, settings: &str, last: &str) -> Vec<String> {
+        fs::write(self.folder.path().join("cloudstore.json"), settings).unwrap();
+        self.program.signal("-HUP");
+        let said = self.program.hears_of(last);
+        // Behind the thread and the place.
+        let text = |line: &str| line.split_once("[config] ")?.1.splitn(3, ' ').nth(2).map(str::to_owned);
+        said.lines().filter_map(text).filter(|text| !text.starts_with("the settings ")).collect()
     }
 
     fn ask(&self, head: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let mut stream = TcpStream::connect(&self.program.address).unwrap();
         write!(stream, "{head}\r\nConnection: close\r\n\r\n").unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
         reply
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -88,7 +56,7 @@ fn a_setting_that_needs_a_restart_is_told_of_until_it_is_as_it_was() {
     assert_eq!(serve.reload(r#"{"level": 1, "data": "data", "cors": "*"}"#), [cors, level]);
     assert_eq!(serve.reload(r#"{"level": 1, "data": "data", "cors": "*"}"#), [level]);
     assert_eq!(serve.reload(r#"{"level": 2, "data": "data", "cors": "none"}"#), [cors, level]);
-    assert_eq!(serve.reload("{"), [""; 0], "nothing is taken over");
+    assert_eq!(serve.reload_until("{", "the settings stay as they are"), [""; 0]);
     assert_eq!(serve.reload(r#"{"level": 2, "data": "data"}"#), [level]);
     assert_eq!(serve.reload(r#"{"level": 6, "data": "data"}"#), [""; 0]);
 }
