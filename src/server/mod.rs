@@ -50,12 +50,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use logger::forward::Pool;
-use logger::{error, warn};
+use logger::{debug, error, warn};
 use reactor::http::{Http, Limits};
-use reactor::{Address, Event, EventBase, EventFlags, EventTicket, ListenOptions, Notifier};
+use reactor::{Address, Diagnostic, Event, EventBase, EventFlags, EventTicket, ListenOptions, Notifier};
 
 use crate::storage::{self, SharedStore, Store, StoreError};
 use origin::Policy;
@@ -236,6 +236,7 @@ struct Seat {
 
 impl Server {
     /// Opens the store and begins to listen; the caller's loop serves when it is dispatched, the others do at once.
+    /// What [`EventBase::on_diagnostic`] tells of either is logged from then on.
     ///
     /// # Errors
     /// [`ServerError`]. Nothing is left running then.
@@ -414,6 +415,8 @@ impl Seat {
         store: Store,
         on_closed: impl FnOnce() + 'static,
     ) -> Result<(Remote, Address), ServerError> {
+        let mut noted = None;
+        base.on_diagnostic(move |base, what| note(what, base.now(), &mut noted));
         let http = Http::with_census(base, self.site.census())?;
         http.set_limits(self.limits.clone());
         let meter = self.site.meter(self.number);
@@ -453,6 +456,24 @@ impl Seat {
             on_closed();
         });
         Ok((remote, address))
+    }
+}
+
+/// A server that lacks descriptors says so once in this time, on each loop.
+const NOTED_EVERY: Duration = Duration::from_secs(10);
+
+/// Writes down what nobody else is told of a loop.
+fn note(what: &Diagnostic, now: Instant, noted: &mut Option<Instant>) {
+    match what {
+        // Of clients that left.
+        Diagnostic::Stream { .. } | Diagnostic::Unsent { .. } => debug!(target: "server", "{}", what),
+        Diagnostic::Accept { .. } => {
+            if noted.is_none_or(|noted| now.saturating_duration_since(noted) >= NOTED_EVERY) {
+                *noted = Some(now);
+                warn!(target: "server", "{}", what);
+            }
+        }
+        _ => warn!(target: "server", "{}", what),
     }
 }
 
