@@ -178,7 +178,8 @@ impl Queue {
     fn work(&self, is_for_urgent: bool) {
         let mut state = self.lock();
         loop {
-            let due = state.next_due().filter(|_| is_for_urgent);
+            // At the end, the thread that waits for them may be gone.
+            let due = state.next_due().filter(|_| is_for_urgent || state.is_closed);
             let job = match due {
                 Some((at, Duration::ZERO)) => Some(state.later.swap_remove(at).1),
                 _ => state.urgent.pop_front(),
@@ -456,6 +457,21 @@ mod tests {
         base.dispatch().unwrap();
         drop(jobs);
         assert_eq!(order.recv(), Ok(3));
+    }
+
+    #[test]
+    fn a_later_job_runs_when_the_thread_that_waits_for_it_has_ended() {
+        let jobs = Jobs::new(1).unwrap();
+        let (submitter, queue) = (jobs.submitter(), Arc::clone(&jobs.submitter.queue));
+        let (sender, ran) = channel();
+        jobs.submitter().submit(move || {
+            while queue.lock().alive > 1 {
+                thread::yield_now();
+            }
+            submitter.submit_later(Duration::from_secs(3600), move || sender.send(()).unwrap());
+        });
+        drop(jobs);
+        assert_eq!(ran.try_recv(), Ok(()));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use cloudstore::server::{Options, Server};
 use logger::forward::Pool;
 use logger::sink::{Console, Rolling, RollingOptions};
 use logger::{Durability, Layout, Level, Logger, Overflow, error, info, warn};
-use reactor::{Event, EventBase};
+use reactor::{Address, Event, EventBase};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -23,6 +24,8 @@ const MOST_UNWRITTEN: usize = 64 * 1024 * 1024;
 /// [`FLOOD_PERIOD`]; the rest is counted.
 const MOST_ALIKE: u32 = 100;
 const FLOOD_PERIOD: Duration = Duration::from_secs(10);
+/// What a server has open without a connection, with some to spare.
+const OWN_DESCRIPTORS: usize = 40;
 /// How long the end waits for the backlog server. What it has not acknowledged by then is forwarded by the next run.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -36,7 +39,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     }
     let base = EventBase::new()?;
     let server = Rc::new(Server::start(&base, options(&config, pool.clone()))?);
-    let place = format!("http://{}/, data in {}", server.address(), config.data.display());
+    let place = match server.address() {
+        Address::Inet(address) => format!("http://{address}/"),
+        address => address.to_string(),
+    };
+    let place = format!("{place}, data in {}", config.data.display());
     // Before anybody is told that it runs, and may send one.
     let signals = on_signals(&base, &server, &logger, args, config)?;
     // A closed stdout is no reason not to serve.
@@ -120,6 +127,7 @@ fn options(config: &Config, pool: Option<Arc<Pool>>) -> Options {
     let mut options = Options::new(config.listen.clone(), config.storage());
     options.loops = config.threads;
     options.limits = config.limits.clone();
+    options.limits.max_connections = options.limits.max_connections.min(most_connections());
     options.download_prefix.clone_from(&config.download_prefix);
     options.min_free_disk = config.min_free_disk;
     options.access_log = config.access_log;
@@ -168,9 +176,15 @@ fn start_logger(config: &Config, pool: Option<&Pool>) -> Result<Logger, Box<dyn 
     Ok(builder.install()?)
 }
 
+/// A quarter of the descriptors, and what loops, log and index need, stays for files. One connection too many is told so,
+/// rather than left waiting where no descriptor is left for it.
+fn most_connections() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
+    limit.map_or(usize::MAX, |limit| (limit.saturating_sub(OWN_DESCRIPTORS) / 4 * 3).max(1))
+}
+
 /// Each connection takes a descriptor, so as many as the system gives.
 fn raise_descriptors() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Refused only where something forbids it: then the limit stays as it is.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

@@ -122,6 +122,8 @@ struct Surroundings {
     folder: PathBuf,
 }
 
+/// Some 40 MB of idle connections.
+const MAX_CONNECTIONS: usize = 20_000;
 const PREFIX: &str = "CLOUDSTORE_";
 /// Variables that are no settings of a server: where its file is, and where clients find it.
 const OTHERS: [&str; 2] = ["CONFIG", "SERVER"];
@@ -368,7 +370,7 @@ impl Checking {
 
     fn limits(&mut self, defaults: &Limits) -> Limits {
         let max_connections: Count<1, { usize::MAX }> =
-            self.take("max_connections", || Count(defaults.max_connections));
+            self.take("max_connections", || Count(MAX_CONNECTIONS));
         let per_address: Count<0, { usize::MAX }> =
             self.take("max_connections_per_address", || Count(defaults.max_connections_per_address));
         let max_header_bytes: Bytes<{ 1 << 10 }, { 16 << 20 }> =

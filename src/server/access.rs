@@ -11,7 +11,6 @@ use super::service::Service;
 
 /// Has each answer of a loop counted and, if wanted, written down.
 pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
-    service.meter().watch(http);
     let service = Rc::clone(service);
     http.on_exchange(move |exchange: &Exchange<'_>| {
         // As other servers note a client that left before it was answered.

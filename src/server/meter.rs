@@ -1,10 +1,7 @@
 //! Counters of one loop, read by any.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-
-use reactor::http::Http;
 
 /// What one loop counts. Only its thread writes most of them.
 #[derive(Debug, Default)]
@@ -20,7 +17,6 @@ pub(crate) struct Meter {
     /// Answers that took at most so long as the bound of the same place in [`BOUNDS`]; one more for the rest.
     took: [AtomicU64; BOUNDS.len() + 1],
     took_micros: AtomicU64,
-    connections: OnceLock<Arc<AtomicUsize>>,
 }
 
 /// Upper bounds of the buckets of durations, in microseconds.
@@ -28,17 +24,6 @@ pub(crate) const BOUNDS: [u64; 10] =
     [100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
 
 impl Meter {
-    /// Has the connections of its loop counted.
-    pub(crate) fn watch(&self, http: &Http) {
-        // A loop has one server.
-        let _ = self.connections.set(http.open_connections());
-    }
-
-    /// Connections that are open.
-    pub(crate) fn connections(&self) -> u64 {
-        self.connections.get().map_or(0, |count| count.load(Relaxed) as u64)
-    }
-
     /// Counts an answer.
     pub(crate) fn answered(&self, status: u16, is_whole: bool, received: u64, sent: u64, took: Duration) {
         if let Some(count) = self.answers.get(usize::from(status / 100).wrapping_sub(1)) {

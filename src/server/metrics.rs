@@ -98,7 +98,7 @@ fn requests(page: &mut Page, site: &Site) {
     let help = "Bytes of bodies that went out.";
     page.one("cloudstore_http_sent_bytes_total", "counter", help, sum(|meter| meter.sent.load(Relaxed)));
     let help = "Connections that are open.";
-    page.one("cloudstore_http_connections", "gauge", help, sum(Meter::connections));
+    page.one("cloudstore_http_connections", "gauge", help, site.census().connections());
     let help = "Uploads that are on their way.";
     page.one("cloudstore_uploads", "gauge", help, sum(|meter| meter.uploads.load(Relaxed)));
 

@@ -119,7 +119,7 @@ pub enum ServerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It cannot listen.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}; take another address, or end what listens there")]
     Listen {
         /// Where.
         address: Address,
@@ -252,7 +252,8 @@ impl Server {
         if loops > 1 {
             refuse_taken(&options.listen)?;
         }
-        let listen = ListenOptions { reuse_port: loops > 1, ..ListenOptions::default() };
+        let listen =
+            ListenOptions { reuse_port: loops > 1, replace_left_over: true, ..ListenOptions::default() };
         let mut seat = Seat {
             number: 0,
             listen: options.listen,
@@ -417,14 +418,16 @@ impl Seat {
     ) -> Result<(Remote, Address), ServerError> {
         let mut noted = None;
         base.on_diagnostic(move |base, what| note(what, base.now(), &mut noted));
-        let http = Http::new(base)?;
+        let http = Http::with_census(base, self.site.census())?;
         http.set_limits(self.limits.clone());
         let meter = self.site.meter(self.number);
         let service = Rc::new(Service::new(store, Arc::clone(&self.site), meter, self.policy.clone()));
         routes::mount(&http, &service);
         access::mount(&http, &service);
         let listener = http.listen(&self.listen, &self.options).map_err(|error| match error {
-            reactor::Error::Io { source, .. } => ServerError::Listen { address: self.listen.clone(), source },
+            reactor::Error::Listen { source, .. } => {
+                ServerError::Listen { address: self.listen.clone(), source }
+            }
             error => error.into(),
         })?;
         let address = listener.local_address()?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use logger::forward::{Counters, Pool};
-use reactor::http::Limits;
+use reactor::http::{Census, Limits};
 
 use super::Options;
 use super::meter::Meter;
@@ -19,6 +19,7 @@ pub(crate) struct Site {
     has_access_log: AtomicBool,
     is_draining: AtomicBool,
     started: Instant,
+    census: Census,
     meters: Vec<Arc<Meter>>,
     forwarding: Option<Forwarding>,
 }
@@ -50,9 +51,15 @@ impl Site {
             has_access_log: AtomicBool::new(options.access_log),
             is_draining: AtomicBool::new(false),
             started: Instant::now(),
+            census: Census::new(),
             meters: (0..loops).map(|_| Arc::default()).collect(),
             forwarding: options.pool.clone().map(Forwarding),
         }
+    }
+
+    /// Counts the connections of all loops, for which one limit holds.
+    pub(crate) fn census(&self) -> &Census {
+        &self.census
     }
 
     /// Begins and ends with a slash.

@@ -7,6 +7,7 @@
 //! A store that does not wait for its disk answers when the file is in place, if it can on the calling thread; the rows
 //! of many changes are written later, and until then their links stay. A crash finds them there.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -122,9 +123,17 @@ pub(crate) struct Queue {
     /// The index refused something, and must be opened anew.
     has_index_failed: AtomicBool,
     /// Links in the stage that stand for rows which are late.
-    links: Mutex<Vec<u64>>,
+    links: Mutex<LateLinks>,
     /// A job will write what is late.
     is_scheduled: AtomicBool,
+}
+
+#[derive(Default)]
+struct LateLinks {
+    /// Their numbers.
+    ids: Vec<u64>,
+    /// Large files that go with them, see [`Done`].
+    outgoing: Vec<File>,
 }
 
 #[derive(Default)]
@@ -184,12 +193,30 @@ impl Running {
                 self.is_finished = true;
                 return;
             }
-            let count = waiting.ops.len().min(MOST);
+            let count = batch(&waiting.ops);
             let ops: Vec<Op> = waiting.ops.drain(..count).collect();
             drop(waiting);
             run(&self.engine, ops);
         }
     }
+}
+
+/// How many changes the next batch takes: at least one, if there is one.
+///
+/// A file tells one name that it had before. Moved twice before the index knows, it would tell the second alone, and after
+/// a crash nobody would know that the row of the first must go.
+fn batch(ops: &[Op]) -> usize {
+    let mut arrived = BTreeSet::new();
+    let most = ops.len().min(MOST);
+    for (count, op) in ops.iter().take(most).enumerate() {
+        if let Act::Move { from, to, .. } = &op.act {
+            if arrived.contains(from) {
+                return count;
+            }
+            arrived.insert(to);
+        }
+    }
+    most
 }
 
 impl Drop for Running {
@@ -270,9 +297,6 @@ fn change_late(engine: &Arc<Engine>, late: &mut Late, act: Act) -> Result<Change
     let (mut unsynced, mut replaced) = (Unsynced::off(), Vec::new());
     let applied = apply(engine, late, act, &mut unsynced, &mut replaced).and_then(|applied| {
         let Done { changed, links, vacated, outgoing } = applied;
-        if let Some(file) = outgoing {
-            engine.jobs.submit(move || drop(file));
-        }
         let mut ids = match links {
             Links::None => Vec::new(),
             Links::Put(staged) => vec![staged.into_id()],
@@ -288,9 +312,12 @@ fn change_late(engine: &Arc<Engine>, late: &mut Late, act: Act) -> Result<Change
         if let Err(error) = cleared {
             ids.into_iter().for_each(|id| engine.release(id));
             engine.queue.mark_broken();
+            close_elsewhere(engine, outgoing);
             return if replaced.is_empty() { Ok(changed) } else { Err(error) };
         }
-        lock_of(&engine.queue.links).extend(ids);
+        let mut links = lock_of(&engine.queue.links);
+        links.ids.extend(ids);
+        links.outgoing.extend(outgoing);
         Ok(changed)
     });
     write_later(engine, LATE_BY);
@@ -300,6 +327,11 @@ fn change_late(engine: &Arc<Engine>, late: &mut Late, act: Act) -> Result<Change
 
 /// Sees to it that what is late is written, once for all that come before.
 fn write_later(engine: &Arc<Engine>, delay: Duration) {
+    // A pool that ends does not wait for the time of a job: what failed would be tried again without end. The links tell
+    // the next start.
+    if delay == RETRY_AFTER && engine.jobs.is_closing() {
+        return;
+    }
     if engine.queue.is_scheduled.swap(true, Ordering::AcqRel) {
         return;
     }
@@ -320,22 +352,48 @@ fn write_late(engine: &Arc<Engine>) -> Result<(), StoreError> {
     if let Err(error) = engine.index.write_late() {
         engine.queue.note(&error);
         engine.queue.mark_broken();
-        lock_of(&engine.queue.links).extend(links);
+        let mut kept = lock_of(&engine.queue.links);
+        kept.ids.extend(links.ids);
+        kept.outgoing.extend(links.outgoing);
+        drop(kept);
         write_later(engine, RETRY_AFTER);
         return Err(error);
     }
-    for id in links {
+    for id in links.ids {
         if engine.tiers.disk.unlink(engine.tiers.stage.as_fd(), &leaf_of(id)).is_err() {
             engine.queue.mark_broken();
         }
         engine.release(id);
     }
+    close_elsewhere(engine, links.outgoing);
     Ok(())
+}
+
+/// Closes large files that are gone: that frees their blocks.
+fn close_elsewhere(engine: &Engine, files: impl IntoIterator<Item = File>) {
+    for file in files {
+        engine.jobs.submit(move || drop(file));
+    }
+}
+
+/// Writes the rows that are late if a change has to wait for that.
+fn make_room(engine: &Arc<Engine>, act: &Act) -> Result<(), StoreError> {
+    // As within a batch.
+    let moves_again = |late: &Late| matches!(act, Act::Move { from, .. } if late.is_late(from));
+    let needs = engine.index.change_late(false, |late| Ok((late.waiting() >= MOST_LATE, moves_again(late))));
+    match needs.transpose()? {
+        Some((_, true)) => write_late(engine),
+        Some((true, false)) => {
+            // What it could not write is tried again.
+            let _ = write_late(engine);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A batch of a store that waits for neither its disk nor its index.
 fn run_late(engine: &Arc<Engine>, ops: Vec<Op>) {
-    let is_much = |late: &mut Late| Ok(late.waiting() >= MOST_LATE);
     for op in ops {
         let changed = match op.act {
             Act::Look(_) => {
@@ -344,12 +402,10 @@ fn run_late(engine: &Arc<Engine>, ops: Vec<Op>) {
             }
             Act::Nothing => write_late(engine).map(|()| Changed { now: None, before: None }),
             act => {
-                if matches!(engine.index.change_late(false, is_much), Some(Ok(true))) {
-                    // What it could not write is tried again.
-                    let _ = write_late(engine);
-                }
-                let changed = engine.index.change_late(false, |late| change_late(engine, late, act));
-                changed.unwrap_or(Err(StoreError::Lost(crate::jobs::Lost)))
+                let changed = make_room(engine, &act).and_then(|()| {
+                    engine.index.change_late(false, |late| change_late(engine, late, act)).transpose()
+                });
+                changed.and_then(|changed| changed.ok_or(StoreError::Lost(crate::jobs::Lost)))
             }
         };
         if let Err(error) = &changed {
@@ -784,9 +840,7 @@ fn finish(engine: &Engine, applied: Applied) {
             engine.queue.mark_broken();
         }
     }
-    if let Some(file) = applied.outgoing {
-        engine.jobs.submit(move || drop(file));
-    }
+    close_elsewhere(engine, applied.outgoing);
     (applied.reply)(Ok(applied.changed));
 }
 

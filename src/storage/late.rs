@@ -37,8 +37,17 @@ impl Late {
         self.rows.len()
     }
 
+    /// Whether the row of a name is not in the file yet.
+    pub(crate) fn is_late(&self, name: &Name) -> bool {
+        self.recent(name.as_str()).is_some()
+    }
+
     /// Begins to write what waits; [`end`](Self::end) follows. None if nothing does.
     pub(crate) fn begin(&mut self) -> Option<Arc<Rows>> {
+        // Left by one who panicked.
+        if !self.writing.is_empty() {
+            self.take_back();
+        }
         if self.rows.is_empty() {
             return None;
         }
@@ -48,13 +57,17 @@ impl Late {
 
     /// Forgets what is in the file now, as of `file`; or takes back what is not, unless it changed again.
     pub(crate) fn end(&mut self, is_written: bool, file: Option<Snapshot>) {
-        let writing = std::mem::take(&mut self.writing);
-        if !is_written {
-            for (name, row) in writing.iter() {
-                self.rows.entry(name.clone()).or_insert(*row);
-            }
+        match is_written {
+            true => self.writing = Arc::default(),
+            false => self.take_back(),
         }
         self.file = file;
+    }
+
+    fn take_back(&mut self) {
+        for (name, row) in std::mem::take(&mut self.writing).iter() {
+            self.rows.entry(name.clone()).or_insert(*row);
+        }
     }
 
     /// How many objects there are.

@@ -46,6 +46,8 @@ struct FaultyDisk {
     syncs: AtomicU64,
     /// Calls that wrote several slices.
     writes: AtomicU64,
+    /// The index does not grow.
+    is_full: AtomicBool,
 }
 
 impl FaultyDisk {
@@ -58,6 +60,7 @@ impl FaultyDisk {
             tripped: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            is_full: AtomicBool::new(false),
         })
     }
 
@@ -99,7 +102,6 @@ impl Disk for FaultyDisk {
     counted! {
         create(&self, folder: BorrowedFd<'_>, leaf: &str) -> File;
         read_at(&self, file: &File, at: u64, into: &mut [u8]) -> usize;
-        set_len(&self, file: &File, len: u64) -> ();
         copy(&self, from: &File, to: &File, at: u64, len: usize) -> usize;
         link(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
         rename(&self, from: (BorrowedFd<'_>, &str), to: (BorrowedFd<'_>, &str)) -> ();
@@ -129,6 +131,14 @@ impl Disk for FaultyDisk {
     fn sync_all(&self, _folder: BorrowedFd<'_>) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::SeqCst);
         Self::done(self.step()?, Ok(()))
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        if self.is_full.load(Ordering::SeqCst) && file.metadata()?.len() < len {
+            return Err(Errno::NOSPC.into());
+        }
+        let late = self.step()?;
+        Self::done(late, RealDisk.set_len(file, len))
     }
 
     /// A write that dies has written half.
@@ -585,6 +595,84 @@ fn late_rows_outlive_an_index_that_fails() {
     drop(rig);
     let rig = open(disk, &options).unwrap();
     assert_eq!(rig.check(folder.path()).len(), 21);
+}
+
+/// A file remembers one former name; the index must forget all of them.
+#[test]
+fn a_death_after_two_moves_of_one_object_leaves_none_of_its_former_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new(true);
+    let options = Options { durability: Durability::Relaxed, ..options(folder.path()) };
+    let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+    rig.put("a", Class::Low, b"moved").unwrap();
+    rig.settle().unwrap();
+    rig.rename("a", "b").unwrap();
+    rig.rename("b", "c").unwrap();
+    disk.arm(Fault::Death(0));
+    drop(rig);
+    disk.arm(Fault::None);
+    let rig = open(disk, &options).unwrap();
+    assert_eq!(rig.check(folder.path()).into_keys().collect::<Vec<_>>(), ["c"]);
+}
+
+/// The same when both moves wait for one commit.
+#[test]
+fn a_death_within_two_moves_of_one_object_leaves_one_of_its_names() {
+    for n in 0.. {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::new(true);
+        let options = options(folder.path());
+        let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+        rig.put("a", Class::Low, b"moved").unwrap();
+        // Two threads and the urgent one wait until both moves are there.
+        let gate = Arc::new(std::sync::Barrier::new(4));
+        for _ in 0..3 {
+            let gate = Arc::clone(&gate);
+            rig.store.engine().jobs.submit_urgent(move || {
+                gate.wait();
+            });
+        }
+        for (from, to) in [("a", "b"), ("b", "c")] {
+            let any = Precondition::None;
+            rig.store.rename(&rig::name(from), &rig::name(to), any.clone(), any, |_| ());
+        }
+        disk.arm(Fault::Death(n));
+        gate.wait();
+        rig.base.dispatch().unwrap();
+        let happened = disk.tripped.load(Ordering::SeqCst);
+        drop(rig);
+        disk.arm(Fault::None);
+        let rig = open(disk, &options).unwrap();
+        assert_eq!(rig.check(folder.path()).len(), 1, "{n}");
+        if !happened {
+            break;
+        }
+    }
+}
+
+/// What cannot be written is not tried without end when the store closes.
+#[test]
+fn a_store_closes_although_its_disk_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new(true);
+    let options = Options { durability: Durability::Relaxed, ..options(folder.path()) };
+    let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+    disk.is_full.store(true, Ordering::SeqCst);
+    let mut count = 0;
+    loop {
+        for _ in 0..100 {
+            let name = format!("{count}/{}/{}/{}", "x".repeat(240), "y".repeat(240), "z".repeat(240));
+            rig.put(&name, Class::Low, b"1").unwrap();
+            count += 1;
+        }
+        if rig.settle().is_err() {
+            break;
+        }
+    }
+    drop(rig);
+    disk.is_full.store(false, Ordering::SeqCst);
+    let rig = open(disk, &options).unwrap();
+    assert_eq!(rig.check(folder.path()).len(), count);
 }
 
 /// Many writes at once share their flushes.

@@ -297,7 +297,8 @@ impl Core {
         };
         let engine = Arc::clone(&self.shared.engine);
         let precondition = std::mem::take(&mut self.options.precondition);
-        if size >= FLUSHED_APART && engine.is_synced() {
+        // Also where nothing is flushed: if it is refused, removing it takes long.
+        if size >= FLUSHED_APART {
             let ticket = self.ticket(done);
             return self.shared.engine.jobs.submit(move || match prepare(&mut staged) {
                 Ok(()) => {

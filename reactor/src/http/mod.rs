@@ -32,6 +32,7 @@
 //! - Names are not looked up: a [`Connection`] goes to an [`Address`](crate::Address).
 
 mod body;
+mod census;
 mod client;
 mod conn;
 mod exchange;
@@ -52,6 +53,7 @@ mod stream;
 mod turned_away;
 mod uri;
 
+pub use census::Census;
 pub use client::{ClientError, ClientTimeouts, Connection, ReplyEvent, ReplyHead, RequestBuilder};
 pub use exchange::Exchange;
 pub use headers::Headers;

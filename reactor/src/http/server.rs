@@ -1,19 +1,16 @@
 //! The server: listeners, routes, limits, and what its connections share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::io::Write;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use slab::Slab;
 
+use super::census::Census;
 use super::conn::Conn;
 use super::exchange::{Entry, Exchange, Ledger};
 use super::limits::Limits;
@@ -77,10 +74,7 @@ pub(super) struct Server {
     limits: RefCell<Rc<Limits>>,
     listeners: RefCell<Vec<Listener>>,
     conns: RefCell<Slab<Weak<Conn>>>,
-    /// How many they are, for other threads.
-    open: Arc<AtomicUsize>,
-    /// How many of them an IP address has.
-    by_address: RefCell<HashMap<IpAddr, usize>>,
+    census: Census,
     /// Connections whose last reply is on its way, or just out.
     lingering: Cell<usize>,
     /// Connections that were one too many, and are being told.
@@ -117,6 +111,14 @@ impl Http {
     /// [`Error::Freed`](crate::Error::Freed) when the base is gone.
     #[doc(alias = "evhttp_new")]
     pub fn new(base: &EventBase) -> Result<Http> {
+        Self::with_census(base, &Census::new())
+    }
+
+    /// A server that listens nowhere yet, and counts its connections together with others.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_census(base: &EventBase, census: &Census) -> Result<Http> {
         base.check()?;
         let server = Server {
             base: base.handle(),
@@ -124,8 +126,7 @@ impl Http {
             limits: RefCell::default(),
             listeners: RefCell::default(),
             conns: RefCell::default(),
-            open: Arc::default(),
-            by_address: RefCell::default(),
+            census: census.clone(),
             lingering: Cell::new(0),
             turned_away: Cell::new(0),
             spare: RefCell::default(),
@@ -270,11 +271,6 @@ impl Http {
         self.server.conns.borrow().len()
     }
 
-    /// The same for other threads, kept up to date without asking the loop.
-    pub fn open_connections(&self) -> Arc<AtomicUsize> {
-        self.server.open.clone()
-    }
-
     /// The base it lives on.
     pub fn base(&self) -> &EventBase {
         &self.server.base
@@ -329,14 +325,6 @@ impl fmt::Debug for Http {
     }
 }
 
-/// The same for an IPv4 address that comes mapped.
-fn ip_of(peer: &Address) -> Option<IpAddr> {
-    match peer {
-        Address::Inet(inet) => Some(inet.ip().to_canonical()),
-        _ => None,
-    }
-}
-
 /// The server lives with its listeners, which live without a handle of either.
 fn accept(server: &Rc<Server>) -> impl FnMut(&Listener, OwnedFd, Address) + use<> {
     let server = server.clone();
@@ -357,11 +345,7 @@ impl Server {
     }
 
     fn serve(self: &Rc<Self>, socket: OwnedFd, peer: Address) -> Result<()> {
-        let limits = self.limits();
-        let most_of_one = limits.max_connections_per_address;
-        let is_full = self.conns.borrow().len() + self.lingering.get() >= limits.max_connections
-            || (most_of_one > 0 && self.connections_of(&peer) >= most_of_one);
-        Conn::start(self, socket, peer, is_full)
+        Conn::start(self, socket, peer)
     }
 
     fn all(&self) -> Vec<Rc<Conn>> {
@@ -380,22 +364,18 @@ impl Server {
         self.is_stopping.get()
     }
 
-    pub(super) fn enroll(&self, conn: Weak<Conn>, peer: &Address) -> usize {
-        if let Some(ip) = ip_of(peer) {
-            *self.by_address.borrow_mut().entry(ip).or_insert(0) += 1;
-        }
-        let key = self.conns.borrow_mut().insert(conn);
-        self.count_open();
-        key
+    /// Whether a connection may be served; it is counted then.
+    pub(super) fn admits(&self, peer: &Address) -> bool {
+        !self.is_stopping() && self.census.enter(peer, &self.limits())
+    }
+
+    /// Takes in a connection that was admitted.
+    pub(super) fn enroll(&self, conn: Weak<Conn>) -> usize {
+        self.conns.borrow_mut().insert(conn)
     }
 
     pub(super) fn dismiss(&self, key: usize) {
         self.conns.borrow_mut().try_remove(key);
-        self.count_open();
-    }
-
-    fn count_open(&self) {
-        self.open.store(self.conns.borrow().len(), Ordering::Relaxed);
     }
 
     /// A connection of this address that was dismissed has nothing more to send.
@@ -458,18 +438,7 @@ impl Server {
         for listener in self.listeners.borrow().iter() {
             listener.retry();
         }
-        if let Some(ip) = ip_of(peer)
-            && let hash_map::Entry::Occupied(mut count) = self.by_address.borrow_mut().entry(ip)
-        {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-
-    fn connections_of(&self, peer: &Address) -> usize {
-        ip_of(peer).and_then(|ip| self.by_address.borrow().get(&ip).copied()).unwrap_or(0)
+        self.census.leave(peer);
     }
 
     pub(super) fn find(&self, method: &str, path: &str) -> Found {

@@ -99,16 +99,16 @@ struct Current {
 }
 
 impl Conn {
-    pub(super) fn start(server: &Rc<Server>, socket: OwnedFd, peer: Address, is_full: bool) -> Result<()> {
+    pub(super) fn start(server: &Rc<Server>, socket: OwnedFd, peer: Address) -> Result<()> {
         let bev = Bufferevent::socket(server.base(), socket, BevOptions::empty())?;
-        if is_full || server.is_stopping() {
+        if !server.admits(&peer) {
             TurnedAway::start(server, &bev, peer);
             return Ok(());
         }
         let conn = Rc::new_cyclic(|me: &Weak<Conn>| Conn {
             me: me.clone(),
             server: server.clone(),
-            key: server.enroll(me.clone(), &peer),
+            key: server.enroll(me.clone()),
             bev: bev.clone(),
             peer,
             phase: Cell::new(Phase::Idle),
