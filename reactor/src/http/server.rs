@@ -399,7 +399,9 @@ impl Server {
 
     /// Whether one more that is one too many is told so.
     pub(super) fn turns_away(&self) -> bool {
-        let is_told = self.turned_away.get() < MOST_TURNED_AWAY;
+        // They linger, and need descriptors as those do that are served.
+        let most = MOST_TURNED_AWAY.min(self.limits.borrow().max_connections / 4 + 1);
+        let is_told = self.turned_away.get() < most;
         self.turned_away.set(self.turned_away.get() + usize::from(is_told));
         is_told
     }
