@@ -200,6 +200,37 @@ fn damage_is_an_error_and_not_wrong_bytes() {
     assert!(rig.get("x").unwrap() == bytes);
 }
 
+/// No range can be read to its end out of a block that is damaged anywhere, also behind the range.
+#[test]
+fn a_range_of_a_damaged_block_ends_in_an_error() {
+    use std::os::unix::fs::FileExt;
+
+    let (folder, rig) = rig();
+    let bytes = sample(3 * MIB, 7);
+    rig.put("x", Class::Deep, &bytes).unwrap();
+    let path = folder.path().join("deep_storage/x.gz");
+    let file = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let whole = rig.store.open_read(&name("x")).unwrap();
+    let near = [0, 1, PIECE, PIECE + 1, MIB - 1, MIB, MIB + 1, 2 * MIB - PIECE, 3 * MIB - 1, 3 * MIB];
+    let ranges = || {
+        near.iter().flat_map(|&from| near.iter().map(move |&to| from..to)).filter(|range| !range.is_empty())
+    };
+    for range in ranges() {
+        let read = rig.read(&whole, range.start as u64..range.end as u64).unwrap();
+        assert!(read == bytes[range.clone()], "{range:?}");
+    }
+    // In the second of three blocks.
+    let at = path.metadata().unwrap().len() / 2;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+    for range in ranges() {
+        let is_touched = range.start < 2 * MIB && range.end > MIB;
+        let read = rig.read(&whole, range.start as u64..range.end as u64);
+        assert_eq!(read.is_err(), is_touched, "{range:?}");
+    }
+}
+
 #[test]
 fn an_aborted_overwrite_keeps_the_old_object() {
     let (folder, rig) = rig();

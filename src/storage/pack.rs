@@ -485,6 +485,33 @@ mod tests {
     }
 
     #[test]
+    fn pieces_of_any_size_make_a_block() {
+        let input = sample(100_000);
+        let file = pack(&input);
+        let seek = seek(&file).unwrap();
+        let range = seek.block_range(0);
+        let good = &file[range.start as usize..range.end as usize];
+        let unpack = |packed: &[u8], fed: usize, made: usize| {
+            let mut unpacking = seek.unpacking(0).unwrap();
+            let (mut out, mut room) = (Vec::new(), vec![0; made]);
+            while !unpacking.is_complete() {
+                let rest = &packed[unpacking.taken().min(packed.len())..];
+                let count = unpacking.step(&rest[..rest.len().min(fed)], &mut room)?;
+                out.extend_from_slice(&room[..count]);
+            }
+            Ok(out)
+        };
+        for (fed, made) in [(1, 1), (1, 1000), (1000, 1), (7, 13), (4096, 333), (1 << 20, 1 << 20)] {
+            assert!(unpack(good, fed, made) == Ok(input.clone()), "{fed} {made}");
+            let mut bad = good.to_vec();
+            bad[50_000] ^= 1;
+            assert_eq!(unpack(&bad, fed, made), Err(PackError::Block { block: 0 }), "{fed} {made}");
+            let short = &good[..good.len() - 1];
+            assert_eq!(unpack(short, fed, made), Err(PackError::Block { block: 0 }), "{fed} {made}");
+        }
+    }
+
+    #[test]
     fn what_does_not_shrink_stays_within_the_bound() {
         let mut state = 88_172_645_463_325_252u64;
         let noise: Vec<u8> = std::iter::repeat_with(|| {

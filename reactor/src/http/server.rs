@@ -99,7 +99,8 @@ type OnExchange = dyn for<'a> FnMut(&Exchange<'a>);
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 pub(super) const DATE_LEN: usize = 29;
-/// Those that are one too many at one time are answered as long as they are not more.
+/// Those that are one too many at one time are answered as long as they are not more, nor more than a quarter of those that
+/// are served.
 const MOST_TURNED_AWAY: usize = 256;
 /// Requests in hand at one time are rarely more.
 const MOST_SPARE: usize = 64;
