@@ -331,7 +331,7 @@ impl Link {
 
     fn ask(&mut self, method: &str, target: &str) -> io::Result<Answer> {
         let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{length}\r\n");
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n");
         self.0.get_mut().write_all(head.as_bytes())?;
         self.answer()
     }
@@ -340,7 +340,7 @@ impl Link {
     fn put(&mut self, target: &str, held: Held, sent: usize) -> io::Result<Answer> {
         let (class, len) = (class_name(held.class), held.content.len);
         let head = format!(
-            "PUT {target} HTTP/1.1\r\nHost: test\r\nStorage-Class: {class}\r\nContent-Length: {len}\r\n\r\n"
+            "PUT {target} HTTP/1.1\r\nHost: localhost\r\nStorage-Class: {class}\r\nContent-Length: {len}\r\n\r\n"
         );
         let body = held.content.bytes();
         self.0.get_mut().write_all(&[head.as_bytes(), &body[..sent]].concat())?;
@@ -717,6 +717,10 @@ impl Round {
 
     fn check_listing(&mut self, link: &mut Link, found: &BTreeMap<String, Answer>) {
         let listing = link.ask("GET", "/files/?delimiter=").unwrap();
+        if listing.status != 200 {
+            self.tally.note(format!("the listing: {}", listing.status));
+            return;
+        }
         let listing: serde_json::Value = serde_json::from_slice(&listing.body).unwrap();
         let text = |value: &serde_json::Value| value.as_str().unwrap_or("nothing").to_owned();
         let listed: BTreeMap<String, _> = listing["entries"]
