@@ -433,7 +433,8 @@ impl Seat {
         let event = Event::manual(base, EventFlags::empty(), move |_, _| {
             for order in received.try_iter() {
                 match order {
-                    Order::Drain => set.set(drain(&served, grace)),
+                    // Once: the time does not begin anew.
+                    Order::Drain => set.set(set.take().or_else(|| drain(&served, grace))),
                     Order::Stop => cut(&served),
                     Order::Change(limits, policy) => {
                         served.set_limits(limits);
