@@ -12,7 +12,7 @@ use cloudstore::server::{Options, Server};
 use logger::forward::Pool;
 use logger::sink::{Console, Rolling, RollingOptions};
 use logger::{Durability, Layout, Level, Logger, Overflow, error, info, warn};
-use reactor::{Event, EventBase};
+use reactor::{Address, Event, EventBase};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const SIGHUP: i32 = 1;
@@ -40,7 +40,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     }
     let base = EventBase::new()?;
     let server = Rc::new(Server::start(&base, options(&config, pool.clone()))?);
-    let place = format!("http://{}/, data in {}", server.address(), config.data.display());
+    let place = match server.address() {
+        Address::Inet(address) => format!("http://{address}/"),
+        address => address.to_string(),
+    };
+    let place = format!("{place}, data in {}", config.data.display());
     // Before anybody is told that it runs, and may send one.
     let signals = on_signals(&base, &server, &logger, args, config)?;
     // A closed stdout is no reason not to serve.

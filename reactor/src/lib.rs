@@ -138,6 +138,7 @@ mod event;
 mod flags;
 pub mod http;
 mod io_map;
+mod left_over;
 mod listener;
 mod notify;
 mod once;

@@ -20,6 +20,7 @@ use crate::clock::{Nanos, nanos};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::flags::EventFlags;
+use crate::left_over::bind_over;
 use crate::slot::{Called, Slot};
 use crate::sys::set_tcp_defer_accept;
 use crate::table::Key;
@@ -91,6 +92,9 @@ pub struct ListenOptions {
     /// Begin disabled; [`Listener::enable`] starts it. Default false.
     #[doc(alias = "LEV_OPT_DISABLED")]
     pub disabled: bool,
+    /// Take the path of a Unix socket on which nobody listens any more, as a process that was killed leaves it. A socket that
+    /// somebody listens on, or another file, is never touched. Default false.
+    pub replace_left_over: bool,
 }
 
 impl Default for ListenOptions {
@@ -102,6 +106,7 @@ impl Default for ListenOptions {
             ipv6_only: false,
             deferred_accept: false,
             disabled: false,
+            replace_left_over: false,
         }
     }
 }
@@ -164,8 +169,11 @@ impl Listener {
         on_accept: impl FnMut(&Listener, OwnedFd, Address) + 'static,
     ) -> Result<Listener> {
         base.check()?;
-        let socket = bound(address, options)
-            .map_err(|source| Error::Listen { address: address.to_string(), source })?;
+        let socket = match address {
+            Address::Path(path) if options.replace_left_over => bind_over(path, || bound(address, options)),
+            _ => bound(address, options),
+        };
+        let socket = socket.map_err(|source| Error::Listen { address: address.to_string(), source })?;
         let listener = Self::build(base, socket.into(), Box::new(on_accept))?;
         if !options.disabled {
             listener.enable();
@@ -290,7 +298,8 @@ impl Listener {
     /// Ends it: no callback runs any more. The socket is closed, after the pass that is on the stack; connections that
     /// were not accepted are dropped by the kernel. A second `free` does nothing.
     ///
-    /// The path of a Unix socket stays: remove it before the next bind, which is refused as long as it exists.
+    /// The path of a Unix socket stays: remove it before the next bind, which is refused as long as it exists, or let that one
+    /// [replace](ListenOptions::replace_left_over) it.
     #[doc(alias = "evconnlistener_free")]
     pub fn free(&self) {
         self.state.free();

@@ -533,3 +533,27 @@ fn a_short_wait_in_a_process_of_its_own() {
     assert_eq!(told.len(), 1, "once: {told:?}");
     assert!(told[0].starts_with("timers are up to 1 ms late"), "{told:?}");
 }
+
+#[test]
+fn a_path_that_a_killed_process_left_is_taken_if_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let base = EventBase::new().unwrap();
+    let bind = |replace_left_over| {
+        let options = ListenOptions { replace_left_over, ..ListenOptions::default() };
+        Listener::bind_with(&base, &path.clone().into(), &options, |_, _, _| ())
+    };
+    let first = bind(true).unwrap();
+    assert!(bind(true).is_err(), "somebody listens");
+    first.free();
+    drop(first);
+    assert!(path.exists());
+    assert!(bind(false).is_err(), "it was not asked for");
+    let second = bind(true).unwrap();
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    second.free();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "text").unwrap();
+    assert!(bind(true).is_err(), "it is no socket");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
+}

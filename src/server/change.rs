@@ -31,6 +31,13 @@ fn precondition(service: &Service, conditions: &Conditions, name: &Name) -> Resu
     conditions.for_write(Some(current)).map_err(|_| upload::conflict(name))
 }
 
+/// Whether the disk has room for one more of an object, as it was when it was looked at.
+fn check_copy(service: &Service, name: &Name) -> Result<(), Problem> {
+    let meta = service.store().stat(name)?;
+    // In either class it is hardly larger than its content.
+    service.check_room(meta.size).map_err(|problem| problem.about(name.as_str()))
+}
+
 fn delete_object(service: &Rc<Service>, request: Request, name: Name) {
     let precondition = match precondition(service, &Conditions::of(request.headers()), &name) {
         Ok(precondition) => precondition,
@@ -141,6 +148,11 @@ fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, wa
         Ok(from_is) => from_is,
         Err(problem) => return Err(Box::new((request, problem))),
     };
+    if matches!(way, Way::Copy)
+        && let Err(problem) = check_copy(service, &from)
+    {
+        return Err(Box::new((request, problem)));
+    }
     let store = service.store().clone();
     let (service, placed) = (Rc::clone(service), to.clone());
     let done = move |result: Result<Changed, StoreError>| match result {
@@ -165,6 +177,12 @@ fn move_folder(service: &Rc<Service>, request: Request, from: Folder, to: &str, 
         Ok(false) => Precondition::Absent,
         Err(problem) => return Err(Box::new((request, problem))),
     };
+    // How much it is to be is not known.
+    if matches!(way, Way::Copy)
+        && let Err(problem) = service.check_room(0)
+    {
+        return Err(Box::new((request, problem)));
+    }
     let store = service.store().clone();
     let (service, asked, placed) = (Rc::clone(service), from.clone(), to.clone());
     let done = move |result: Result<u64, StoreError>| match result {
@@ -184,6 +202,9 @@ fn change_class(service: &Rc<Service>, request: Request, name: Name, class: Clas
         Ok(precondition) => precondition,
         Err(problem) => return service.refuse(request, problem),
     };
+    if let Err(problem) = check_copy(service, &name) {
+        return service.refuse(request, problem);
+    }
     let store = service.store().clone();
     let (service, asked) = (Rc::clone(service), name.clone());
     store.change_class(&name, class, precondition, move |result| match result {

@@ -50,12 +50,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use logger::forward::Pool;
-use logger::{error, warn};
+use logger::{debug, error, warn};
 use reactor::http::{Http, Limits};
-use reactor::{Address, Event, EventBase, EventFlags, EventTicket, ListenOptions, Notifier};
+use reactor::{Address, Diagnostic, Event, EventBase, EventFlags, EventTicket, ListenOptions, Notifier};
 
 use crate::storage::{self, SharedStore, Store, StoreError};
 use origin::Policy;
@@ -119,7 +119,7 @@ pub enum ServerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It cannot listen.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}; take another address, or end what listens there")]
     Listen {
         /// Where.
         address: Address,
@@ -245,6 +245,7 @@ struct Seat {
 
 impl Server {
     /// Opens the store and begins to listen; the caller's loop serves when it is dispatched, the others do at once.
+    /// What [`EventBase::on_diagnostic`] tells of either is logged from then on.
     ///
     /// # Errors
     /// [`ServerError`]. Nothing is left running then.
@@ -260,7 +261,8 @@ impl Server {
         if loops > 1 {
             refuse_taken(&options.listen)?;
         }
-        let listen = ListenOptions { reuse_port: loops > 1, ..ListenOptions::default() };
+        let listen =
+            ListenOptions { reuse_port: loops > 1, replace_left_over: true, ..ListenOptions::default() };
         let mut seat = Seat {
             number: 0,
             listen: options.listen,
@@ -424,6 +426,8 @@ impl Seat {
         store: Store,
         on_closed: impl FnOnce() + 'static,
     ) -> Result<(Remote, Address), ServerError> {
+        let mut noted = None;
+        base.on_diagnostic(move |base, what| note(what, base.now(), &mut noted));
         let http = Http::with_census(base, self.site.census())?;
         http.set_limits(self.limits.clone());
         let meter = self.site.meter(self.number);
@@ -431,7 +435,9 @@ impl Seat {
         routes::mount(&http, &service);
         access::mount(&http, &service);
         let listener = http.listen(&self.listen, &self.options).map_err(|error| match error {
-            reactor::Error::Io { source, .. } => ServerError::Listen { address: self.listen.clone(), source },
+            reactor::Error::Listen { source, .. } => {
+                ServerError::Listen { address: self.listen.clone(), source }
+            }
             error => error.into(),
         })?;
         let address = listener.local_address()?;
@@ -464,6 +470,24 @@ impl Seat {
             on_closed();
         });
         Ok((remote, address))
+    }
+}
+
+/// A server that lacks descriptors says so once in this time, on each loop.
+const NOTED_EVERY: Duration = Duration::from_secs(10);
+
+/// Writes down what nobody else is told of a loop.
+fn note(what: &Diagnostic, now: Instant, noted: &mut Option<Instant>) {
+    match what {
+        // Of clients that left.
+        Diagnostic::Stream { .. } | Diagnostic::Unsent { .. } => debug!(target: "server", "{}", what),
+        Diagnostic::Accept { .. } => {
+            if noted.is_none_or(|noted| now.saturating_duration_since(noted) >= NOTED_EVERY) {
+                *noted = Some(now);
+                warn!(target: "server", "{}", what);
+            }
+        }
+        _ => warn!(target: "server", "{}", what),
     }
 }
 

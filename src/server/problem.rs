@@ -103,6 +103,8 @@ impl From<StoreError> for Problem {
             StoreError::Range { .. } => (416, "range_not_satisfiable"),
             StoreError::Damaged { .. } | StoreError::Packed { .. } => (500, "damaged"),
             error if error.is_disk_full() => (507, "disk_full"),
+            // Others will give some back.
+            error if error.lacks_descriptors() => (503, "too_many_files"),
             _ => (500, "storage_failed"),
         };
         let name = match &error {

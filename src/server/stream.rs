@@ -8,7 +8,7 @@ use std::rc::Rc;
 use reactor::Evbuffer;
 use reactor::http::BodyStream;
 
-use crate::storage::{BLOCK, Object, Reader, StoreError};
+use crate::storage::{Object, PIECE, Reader, StoreError};
 
 /// What comes next in a body.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) enum Part {
     Content(Range<u64>),
 }
 
-/// Sends parts into a body, and holds at most two blocks that the client has not taken.
+/// Sends parts into a body, and holds at most two pieces that the client has not taken.
 pub(crate) struct Pump {
     stream: BodyStream,
     object: Object,
@@ -52,7 +52,7 @@ impl Pump {
 
     /// Sends what is there, and asks for the next piece.
     fn advance(self: &Rc<Pump>) {
-        while !self.is_reading.get() && self.stream.pending() <= BLOCK {
+        while !self.is_reading.get() && self.stream.pending() <= PIECE {
             if !self.stream.is_open() {
                 return;
             }

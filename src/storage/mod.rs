@@ -88,7 +88,7 @@ pub use list::{Entry, ListOptions, Page};
 pub use manifest::ManifestError;
 pub use meta::{Class, Meta, Version};
 pub use name::{Folder, MAX_NAME, MAX_SEGMENT, Name, NameError};
-pub use object::{Object, Reader};
+pub use object::{Object, PIECE, Reader};
 pub use pack::{BLOCK, PackError};
 pub use upload::{Flow, PutOptions, Upload};
 

@@ -15,7 +15,7 @@ use super::engine::{Engine, lock_of};
 use super::error::StoreError;
 use super::meta::{Class, Meta};
 use super::name::Name;
-use super::pack::{self, BLOCK, PackError, Seek};
+use super::pack::{self, BLOCK, PackError, Seek, Unpacking};
 use super::tier::{read_range, read_seek};
 use crate::jobs::Desk;
 
@@ -147,7 +147,7 @@ impl Object {
             let (name, size) = (self.name().clone(), meta.size);
             return Err(StoreError::Range { name, start: range.start, end: range.end, size });
         }
-        Ok(Reader { object: self.clone(), range })
+        Ok(Reader { object: self.clone(), range, handed_out: 0, unpacking: None })
     }
 }
 
@@ -162,7 +162,17 @@ impl fmt::Debug for Object {
 pub struct Reader {
     object: Object,
     range: Range<u64>,
+    handed_out: u64,
+    /// The block that is handed out.
+    unpacking: Option<Box<Unpacking>>,
 }
+
+/// Bytes of a deep object that are handed out first, and so held for a client that takes none.
+pub const PIECE: usize = 32 * 1024;
+/// Those that are handed out when much was taken before: a job for each costs the less.
+const LARGE_PIECE: usize = 256 * 1024;
+/// Packed bytes that are read at a time.
+const PACKED_PIECE: usize = 32 * 1024;
 
 impl Reader {
     /// What is left to hand out.
@@ -171,7 +181,8 @@ impl Reader {
     }
 
     /// Appends the next piece to a buffer, then calls `done` from the loop with the number of bytes; 0 at the end. A low object's piece is all that is
-    /// left, as a reference to the file; a deep one's is at most 1 MiB, so call again when it has been sent.
+    /// left, as a reference to the file; a deep one's is at most [`PIECE`], later on 256 KiB, so call again when it has been sent. The last piece of each block
+    /// is handed out only if the whole block is what was written.
     ///
     /// `done` gets the reader back, unless it failed. An error has appended nothing.
     pub fn next(mut self, to: &Evbuffer, done: impl FnOnce(Result<(Reader, u64), StoreError>) + 'static)
@@ -198,30 +209,28 @@ impl Reader {
         let jobs = core.shared.engine.jobs.clone();
         let (engine, name) = (Arc::clone(&core.shared.engine), core.name.clone());
         let (file, seek, stored) = (Arc::clone(&deep.file), Arc::clone(&deep.seek), core.meta.stored);
-        let block = start / BLOCK as u64;
-        let work = move || unpack(&engine, &name, &file, &seek, stored, block);
+        let (unpacking, end) = (self.unpacking.take(), self.range.end);
+        let most = usize::try_from(self.handed_out / 16).unwrap_or(LARGE_PIECE).clamp(PIECE, LARGE_PIECE);
+        let work = move || {
+            let seek = table(&engine, &name, &file, &seek, stored)?;
+            unpack_piece(&engine, &name, &file, &seek, unpacking, start..end, most)
+        };
         desk.run(&jobs, work, move |result| {
-            let bytes = result.unwrap_or_else(|lost| Err(lost.into()));
-            let appended = bytes.and_then(|bytes| {
-                let base = block * BLOCK as u64;
-                let end = self.range.end.min(base + bytes.len() as u64);
-                let from = usize::try_from(start - base).unwrap_or(usize::MAX);
-                let until = usize::try_from(end.saturating_sub(base)).unwrap_or(usize::MAX);
-                let damaged =
-                    StoreError::Packed { name: self.object.name().clone(), source: PackError::Table };
-                if from >= until {
-                    return Err(damaged);
-                }
-                to.append_shared(Part { bytes: Rc::new(bytes), from, until })?;
-                self.range.start = end;
-                Ok((self, end - start))
+            let piece = result.unwrap_or_else(|lost| Err(lost.into()));
+            let appended = piece.and_then(|(bytes, unpacking)| {
+                let len = bytes.len() as u64;
+                to.append_shared(bytes)?;
+                self.range.start += len;
+                self.handed_out += len;
+                self.unpacking = unpacking;
+                Ok((self, len))
             });
             done(appended);
         });
     }
 }
 
-/// A part of bytes that are in memory: a small object, or a block as it was unpacked.
+/// A part of the bytes of a small object, which are in memory.
 struct Part {
     bytes: Rc<Vec<u8>>,
     from: usize,
@@ -232,6 +241,63 @@ impl AsRef<[u8]> for Part {
     fn as_ref(&self) -> &[u8] {
         self.bytes.get(self.from..self.until).unwrap_or_default()
     }
+}
+
+type UnpackedPiece = (Vec<u8>, Option<Box<Unpacking>>);
+
+/// Unpacks the first bytes of a range, going on with a block that was begun.
+fn unpack_piece(
+    engine: &Engine,
+    name: &Name,
+    file: &File,
+    seek: &Seek,
+    begun: Option<Box<Unpacking>>,
+    range: Range<u64>,
+    most: usize,
+) -> Result<UnpackedPiece, StoreError> {
+    let cannot = |error| StoreError::disk("read", name)(error);
+    let failed = |source| StoreError::Packed { name: name.clone(), source };
+    let block = range.start / BLOCK as u64;
+    let base = block * BLOCK as u64;
+    let within = |at: u64| usize::try_from(at - base).unwrap_or(usize::MAX);
+    let begun = begun.filter(|begun| begun.block() == block && begun.made() <= within(range.start));
+    let mut unpacking = match begun {
+        Some(begun) => begun,
+        None => Box::new(seek.unpacking(block).map_err(failed)?),
+    };
+    let start = within(range.start);
+    let end = within(range.end).min(unpacking.len());
+    if start >= end {
+        return Err(failed(PackError::Table));
+    }
+    let mut piece = vec![0; most.min(end - start)];
+    let is_last = start + piece.len() == end;
+    let place = seek.block_range(block);
+    let (mut packed, mut used, mut done, mut scratch) = (Vec::new(), 0, 0, Vec::new());
+    // Behind the last piece, the rest of the block is looked at too.
+    while done < piece.len() || (is_last && !unpacking.is_complete()) {
+        if used == packed.len() {
+            let at = place.start + unpacking.taken() as u64;
+            packed = read_range(&engine.tiers, file, at, place.end.min(at + PACKED_PIECE as u64))
+                .map_err(cannot)?;
+            used = 0;
+        }
+        let made = unpacking.made();
+        let is_wanted = made >= start && done < piece.len();
+        let into = match is_wanted {
+            true => piece.get_mut(done..).unwrap_or_default(),
+            false => {
+                scratch.resize(PIECE, 0);
+                let ahead = if made < start { start - made } else { PIECE };
+                scratch.get_mut(..ahead.min(PIECE)).unwrap_or_default()
+            }
+        };
+        let taken = unpacking.taken();
+        let count = unpacking.step(packed.get(used..).unwrap_or_default(), into).map_err(failed)?;
+        used += unpacking.taken() - taken;
+        done += if is_wanted { count } else { 0 };
+    }
+    Ok((piece, (!unpacking.is_complete()).then_some(unpacking)))
 }
 
 fn cut(name: &Name) -> StoreError {
@@ -257,29 +323,21 @@ fn body_len(engine: &Engine, name: &Name, file: &File, len: u64) -> Result<u64, 
     pack::table_start(&tail, len).map_err(|source| StoreError::Packed { name: name.clone(), source })
 }
 
-fn unpack(
+/// The seek table, read when it is needed first.
+fn table(
     engine: &Engine,
     name: &Name,
     file: &File,
     seek: &Mutex<Option<Arc<Seek>>>,
     stored: u64,
-    block: u64,
-) -> Result<Vec<u8>, StoreError> {
-    let cannot = |error| StoreError::disk("read", name)(error);
-    let packed = |source| StoreError::Packed { name: name.clone(), source };
-    let seek = {
-        let mut seek = lock_of(seek);
-        match &*seek {
-            Some(seek) => Arc::clone(seek),
-            None => {
-                let read = read_seek(&engine.tiers, file, stored).map_err(cannot)?;
-                Arc::clone(seek.insert(Arc::new(read.ok_or_else(|| packed(PackError::Table))?)))
-            }
-        }
-    };
-    let range = seek.block_range(block);
-    let bytes = read_range(&engine.tiers, file, range.start, range.end).map_err(cannot)?;
-    seek.unpack(block, &bytes).map_err(packed)
+) -> Result<Arc<Seek>, StoreError> {
+    let mut seek = lock_of(seek);
+    if let Some(seek) = &*seek {
+        return Ok(Arc::clone(seek));
+    }
+    let read = read_seek(&engine.tiers, file, stored).map_err(StoreError::disk("read", name))?;
+    let packed = StoreError::Packed { name: name.clone(), source: PackError::Table };
+    Ok(Arc::clone(seek.insert(Arc::new(read.ok_or(packed)?))))
 }
 
 /// Reads a block of the content of a file, on a thread that may wait.
@@ -295,7 +353,13 @@ pub(super) fn read_block(
     let end = meta.size.min(start + BLOCK as u64);
     let bytes = match meta.class {
         Class::Low => read_range(&engine.tiers, file, start, end).map_err(StoreError::disk("read", name))?,
-        Class::Deep => unpack(engine, name, file, seek, meta.stored, block)?,
+        Class::Deep => {
+            let seek = table(engine, name, file, seek, meta.stored)?;
+            let range = seek.block_range(block);
+            let packed = read_range(&engine.tiers, file, range.start, range.end);
+            let packed = packed.map_err(StoreError::disk("read", name))?;
+            seek.unpack(block, &packed).map_err(|source| StoreError::Packed { name: name.clone(), source })?
+        }
     };
     match bytes.len() as u64 == end - start {
         true => Ok(bytes),

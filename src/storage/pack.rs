@@ -16,7 +16,7 @@
 //!
 //! Each member but the last is full ([`MEMBER_ENTRIES`]); an empty object has no block and one table member.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
 /// Bytes of input in each block but the last.
 pub const BLOCK: usize = 1024 * 1024;
@@ -34,7 +34,7 @@ pub(crate) const MEMBER_ENTRIES: usize = 5400;
 /// Bytes at the end of a file that tell where its table is.
 pub(crate) const TAIL: usize = TRAILER + EMPTY_END.len();
 /// More than a block's bytes can become: fast levels code noise with up to nine bits a byte.
-const MOST_PACKED: u64 = (BLOCK + BLOCK / 8 + 64) as u64;
+pub(crate) const MOST_PACKED: usize = BLOCK + BLOCK / 8 + 64;
 
 /// What is wrong with a packed file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -65,21 +65,39 @@ pub(crate) struct Packed {
 
 /// Packs one block, on any thread. All blocks of an object but the last have [`BLOCK`] bytes of input.
 pub(crate) fn pack_block(input: &[u8], level: u32) -> Packed {
-    let mut deflate = Compress::new(Compression::new(level.min(9)), false);
-    let mut bytes = Vec::with_capacity(input.len() / 2 + 64);
-    loop {
-        let done = usize::try_from(deflate.total_in()).unwrap_or(usize::MAX);
-        let rest = input.get(done..).unwrap_or_default();
-        let room = bytes.capacity() - bytes.len();
-        // It fails only on misuse, and then leaves no progress: the block is cut short and its reader says so.
-        let status = deflate.compress_vec(rest, &mut bytes, FlushCompress::Full);
-        // A flush is complete when it left room.
-        if status.is_err() || (room > 0 && bytes.len() < bytes.capacity()) {
-            break;
-        }
-        bytes.reserve(input.len() / 4 + 64);
+    Press::new(level).pack(input, Vec::new())
+}
+
+/// Packs blocks, one after the other.
+#[derive(Debug)]
+pub(crate) struct Press(Compress);
+
+impl Press {
+    pub(crate) fn new(level: u32) -> Press {
+        Press(Compress::new(Compression::new(level.min(9)), false))
     }
-    Packed { bytes, input: input.len(), crc32: crc32fast::hash(input), crc32c: crc32c::crc32c(input) }
+
+    /// The packed bytes go to `room`, whose capacity is used and whose content is lost.
+    pub(crate) fn pack(&mut self, input: &[u8], room: Vec<u8>) -> Packed {
+        let Press(deflate) = self;
+        deflate.reset();
+        let mut bytes = room;
+        bytes.clear();
+        bytes.reserve(input.len() / 2 + 64);
+        loop {
+            let done = usize::try_from(deflate.total_in()).unwrap_or(usize::MAX);
+            let rest = input.get(done..).unwrap_or_default();
+            let room = bytes.capacity() - bytes.len();
+            // It fails only on misuse, and then leaves no progress: the block is cut short and its reader says so.
+            let status = deflate.compress_vec(rest, &mut bytes, FlushCompress::Full);
+            // A flush is complete when it left room.
+            if status.is_err() || (room > 0 && bytes.len() < bytes.capacity()) {
+                break;
+            }
+            bytes.reserve(input.len() / 4 + 64);
+        }
+        Packed { bytes, input: input.len(), crc32: crc32fast::hash(input), crc32c: crc32c::crc32c(input) }
+    }
 }
 
 /// Joins blocks into a file: [`HEAD_BYTES`](Packer::HEAD_BYTES), the blocks in order, then [`finish`](Self::finish).
@@ -227,7 +245,7 @@ impl Seek {
             && seek.entries.first().is_none_or(|(at, _)| *at == HEAD.len() as u64)
             && (0..blocks).all(|block| {
                 let range = seek.block_range(block);
-                range.start < range.end && range.end - range.start <= MOST_PACKED
+                range.start < range.end && range.end - range.start <= MOST_PACKED as u64
             });
         if is_sound { Ok(seek) } else { Err(PackError::Table) }
     }
@@ -260,26 +278,28 @@ impl Seek {
 
     /// Unpacks a block from the bytes at its [`block_range`](Self::block_range).
     pub(crate) fn unpack(&self, block: u64, packed: &[u8]) -> Result<Vec<u8>, PackError> {
+        let mut unpacking = self.unpacking(block)?;
+        let mut out = vec![0; unpacking.len()];
+        while !unpacking.is_complete() {
+            let rest = packed.get(unpacking.taken()..).unwrap_or_default();
+            let made = unpacking.made();
+            unpacking.step(rest, out.get_mut(made..).unwrap_or_default())?;
+        }
+        match unpacking.taken() == packed.len() {
+            true => Ok(out),
+            false => Err(PackError::Block { block }),
+        }
+    }
+
+    /// Begins to unpack a block piece by piece.
+    pub(crate) fn unpacking(&self, block: u64) -> Result<Unpacking, PackError> {
         let damaged = PackError::Block { block };
         let entry = usize::try_from(block).ok().and_then(|block| self.entries.get(block));
-        let (_, check) = entry.ok_or(damaged)?;
-        let wanted = self.input.saturating_sub(block * BLOCK as u64).min(BLOCK as u64) as usize;
-        // One byte more, so that a block which holds more than it should is found out.
-        let mut out = Vec::with_capacity(wanted + 1);
-        let mut inflate = Decompress::new(false);
-        loop {
-            let done = inflate.total_in() as usize;
-            let before = (done, out.len());
-            let rest = packed.get(done..).unwrap_or_default();
-            let status =
-                inflate.decompress_vec(rest, &mut out, FlushDecompress::None).map_err(|_| damaged)?;
-            let now = (inflate.total_in() as usize, out.len());
-            if status == Status::StreamEnd || now == before || out.len() > wanted {
-                break;
-            }
-        }
-        let is_whole = out.len() == wanted && inflate.total_in() == packed.len() as u64;
-        if is_whole && crc32c::crc32c(&out) == *check { Ok(out) } else { Err(damaged) }
+        let (_, check) = *entry.ok_or(damaged)?;
+        let range = self.block_range(block);
+        let packed = usize::try_from(range.end - range.start).map_err(|_| damaged)?;
+        let len = self.input.saturating_sub(block * BLOCK as u64).min(BLOCK as u64) as usize;
+        Ok(Unpacking { block, packed, len, check, inflate: Decompress::new(false), sum: 0 })
     }
 
     /// CRC-32C of the whole input.
@@ -290,6 +310,67 @@ impl Seek {
             left -= len;
             crc32c::crc32c_combine(sum, *check, len as usize)
         })
+    }
+}
+
+/// A block that is unpacked piece by piece.
+#[derive(Debug)]
+pub(crate) struct Unpacking {
+    block: u64,
+    /// Bytes of it, packed and not.
+    packed: usize,
+    len: usize,
+    check: u32,
+    inflate: Decompress,
+    /// CRC-32C of what was made.
+    sum: u32,
+}
+
+impl Unpacking {
+    pub(crate) fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// Bytes of the block.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of it that were made.
+    pub(crate) fn made(&self) -> usize {
+        usize::try_from(self.inflate.total_out()).unwrap_or(usize::MAX)
+    }
+
+    /// Packed bytes that were used.
+    pub(crate) fn taken(&self) -> usize {
+        usize::try_from(self.inflate.total_in()).unwrap_or(usize::MAX)
+    }
+
+    /// Whether all of it was made, and is what was packed.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.made() == self.len && self.taken() == self.packed
+    }
+
+    /// Makes bytes of the packed ones from [`taken`](Self::taken) on, which may be fewer than there are but not none;
+    /// returns how many. The last step, which may make none, fails unless the block is what was packed.
+    pub(crate) fn step(&mut self, packed: &[u8], out: &mut [u8]) -> Result<usize, PackError> {
+        let damaged = PackError::Block { block: self.block };
+        let packed = packed.get(..packed.len().min(self.packed - self.taken())).unwrap_or_default();
+        let before = (self.taken(), self.made());
+        // A byte that is too many is found out in here.
+        let mut excess = [0; 1];
+        let into = if before.1 == self.len { &mut excess[..] } else { &mut out[..] };
+        self.inflate.decompress(packed, into, FlushDecompress::None).map_err(|_| damaged)?;
+        let now = (self.taken(), self.made());
+        if now == before || now.1 > self.len {
+            return Err(damaged);
+        }
+        let count = now.1 - before.1;
+        self.sum = crc32c::crc32c_append(self.sum, out.get(..count).unwrap_or_default());
+        match self.is_complete() && self.sum != self.check {
+            true => Err(damaged),
+            false => Ok(count),
+        }
     }
 }
 
@@ -416,7 +497,7 @@ mod tests {
         .collect();
         for level in [0, 1, 6, 9] {
             let packed = pack_block(&noise, level);
-            assert!((packed.bytes.len() as u64) < MOST_PACKED, "{level}: {}", packed.bytes.len());
+            assert!(packed.bytes.len() < MOST_PACKED, "{level}: {}", packed.bytes.len());
         }
         assert!(unpack(&pack(&noise)).unwrap() == noise);
     }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::engine::lock_of;
 use super::error::StoreError;
-use super::pack::{Packed, Packer};
+use super::pack::{MOST_PACKED, Packed, Packer};
 use super::stage::Staged;
 
 #[derive(Debug)]
@@ -20,13 +20,26 @@ struct Inner {
     next: u64,
     /// Packed before their turn.
     early: BTreeMap<u64, Packed>,
+    /// Buffers of blocks that are written, to be used again.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Packing {
     pub(crate) fn new(staged: Staged) -> Result<Packing, StoreError> {
         staged.write_at(0, &Packer::HEAD_BYTES)?;
         let (packer, early) = (Packer::new(), BTreeMap::new());
-        Ok(Packing { inner: Mutex::new(Inner { staged, packer, next: 0, early }) })
+        Ok(Packing { inner: Mutex::new(Inner { staged, packer, next: 0, early, spare: Vec::new() }) })
+    }
+
+    /// Room for a packed block.
+    pub(crate) fn room(&self) -> Vec<u8> {
+        let spare = lock_of(&self.inner).spare.pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(MOST_PACKED))
+    }
+
+    /// Frees the room that nobody uses.
+    pub(crate) fn rest(&self) {
+        lock_of(&self.inner).spare = Vec::new();
     }
 
     /// Writes a packed block, and those behind it that came before their turn. Returns how many were written so far.
@@ -38,6 +51,10 @@ impl Packing {
             let at = inner.packer.push(&packed);
             inner.next += 1;
             inner.staged.write_at(at, &packed.bytes)?;
+            // Not those that came from elsewhere.
+            if packed.bytes.capacity() >= MOST_PACKED {
+                inner.spare.push(packed.bytes);
+            }
         }
         Ok(inner.next)
     }

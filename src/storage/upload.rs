@@ -16,7 +16,7 @@ use super::error::StoreError;
 use super::manifest::hex;
 use super::meta::{Class, Meta, Tag};
 use super::name::Name;
-use super::pack::{BLOCK, pack_block};
+use super::pack::{BLOCK, Press};
 use super::packing::Packing;
 use super::stage::Staged;
 use crate::jobs::{Desk, Lost, Ticket};
@@ -86,17 +86,32 @@ struct Deep {
     /// The block that is not full yet.
     block: Vec<u8>,
     next: u64,
+    /// Blocks that are in the file. One that is late keeps those behind it in memory.
+    written: u64,
     /// Blocks that the pool works on.
     working: usize,
-    most: usize,
+    /// Blocks that may be on their way to the file.
+    most: u64,
+    /// What the pool does not use at the moment. All its memory comes from the loop's thread, and is used again: an
+    /// allocator keeps some of what each thread frees.
+    spare: Spare,
     is_full: bool,
     on_room: Option<Box<dyn FnMut()>>,
     /// Set when all bytes are in.
     done: Option<Done>,
 }
 
+#[derive(Default)]
+struct Spare {
+    blocks: Vec<Vec<u8>>,
+    presses: Vec<Press>,
+}
+
 /// A larger file is flushed before it waits for its commit, so that small ones do not wait for it.
 const FLUSHED_APART: u64 = 4 * 1024 * 1024;
+
+/// Blocks of one upload that are packed at a time at most: it stays small also where there are many processors.
+const MOST_LANES: usize = 6;
 
 /// Pieces of a buffer that one call writes: more than a body is read in at once.
 const SLICES: usize = 128;
@@ -117,8 +132,10 @@ impl Upload {
                 packing: Arc::new(Packing::new(staged)?),
                 block: Vec::new(),
                 next: 0,
+                written: 0,
                 working: 0,
-                most: shared.lanes + 1,
+                most: shared.lanes.min(MOST_LANES) as u64 + 1,
+                spare: Spare::default(),
                 is_full: false,
                 on_room: Some(Box::new(on_room)),
                 done: None,
@@ -194,7 +211,7 @@ impl Upload {
                 for bytes in slices.iter() {
                     deep.take(bytes, &core.shared, &core.desk, &self.core);
                 }
-                deep.is_full = deep.working >= deep.most;
+                deep.is_full = deep.is_ahead();
                 Ok(if deep.is_full { Flow::Full } else { Flow::Open })
             }
             Body::Over => Err(StoreError::Lost(Lost)),
@@ -352,6 +369,7 @@ impl Deep {
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.block.capacity() == 0 {
+                self.block = self.spare.blocks.pop().unwrap_or_default();
                 self.block.reserve_exact(BLOCK);
             }
             let (now, later) = rest.split_at(rest.len().min(BLOCK - self.block.len()));
@@ -371,28 +389,55 @@ impl Deep {
         self.working += 1;
         let packing = Arc::clone(&self.packing);
         let level = shared.engine.level;
-        let work = move || packing.add(number, pack_block(&block, level)).map(|_| ());
+        let mut press = self.spare.presses.pop().unwrap_or_else(|| Press::new(level));
+        let room = packing.room();
+        let work = move || {
+            let written = packing.add(number, press.pack(&block, room));
+            (written, block, press)
+        };
         desk.run(&shared.engine.jobs, work, move |result| packed(&core, result));
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.next - self.written >= self.most
     }
 }
 
-/// A block is in the file, or cannot be.
-fn packed(core: &Rc<RefCell<Core>>, result: Result<Result<(), StoreError>, Lost>) {
-    let result = result.unwrap_or_else(|lost| Err(lost.into()));
+/// How far the file is written, or why it cannot be, and what can be used again.
+type Written = (Result<u64, StoreError>, Vec<u8>, Press);
+
+/// A block is packed, or cannot be.
+fn packed(core: &Rc<RefCell<Core>>, result: Result<Written, Lost>) {
+    let (result, spare) = match result {
+        Ok((result, block, press)) => (result, Some((block, press))),
+        Err(lost) => (Err(lost.into()), None),
+    };
     let mut on_room = None;
     {
         let mut core = core.borrow_mut();
         let core = &mut *core;
         let Body::Deep(deep) = &mut core.body else { return };
         deep.working -= 1;
-        if let Err(error) = result {
-            core.failed.get_or_insert(error);
+        match result {
+            Ok(written) => deep.written = deep.written.max(written),
+            Err(error) => {
+                core.failed.get_or_insert(error);
+            }
+        }
+        if deep.working == 0 {
+            // Its client is slow; many may be.
+            deep.spare = Spare::default();
+            deep.packing.rest();
+        } else if let Some((mut block, press)) = spare {
+            block.clear();
+            deep.spare.blocks.push(block);
+            deep.spare.presses.push(press);
         }
         if deep.done.is_some() {
             if deep.working == 0 {
                 core.finish_deep();
             }
-        } else if deep.is_full && deep.working < deep.most {
+        } else if deep.is_full && (!deep.is_ahead() || core.failed.is_some()) {
             deep.is_full = false;
             on_room = deep.on_room.take();
         }

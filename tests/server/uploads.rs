@@ -168,6 +168,21 @@ fn a_disk_that_would_be_too_full_is_507() {
     let reply = host.put("/files/a", b"x");
     assert_eq!((reply.status, reply.json()["error"].as_str()), (507, Some("disk_full")));
     assert_eq!(host.ask("POST", "/upload", &[("FileName", "YQ==")], b"x").status, 507);
+    // What is there can be moved and removed, and not be made twice.
+    drop(host);
+    assert_eq!(Host::at(folder.path()).put("/files/b", b"x").status, 201);
+    let mut options = crate::host::options(folder.path());
+    options.min_free_disk = u64::MAX;
+    let host = Host::with(options);
+    for (target, status) in [
+        ("/files/b?copy=c", 507),
+        ("/files/b?class=deep", 507),
+        ("/files/?copy=c/", 507),
+        ("/files/b?move=c", 201),
+    ] {
+        assert_eq!(host.ask("POST", target, &[], b"").status, status, "{target}");
+    }
+    assert_eq!(host.ask("DELETE", "/files/c", &[], b"").status, 204);
     let ready = host.get("/readyz");
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("remove something first"), "{}", ready.text());
