@@ -191,6 +191,15 @@ impl End {
     }
 }
 
+/// Tells of the end of a thread, also if that is a panic.
+struct EndOfThread(End);
+
+impl Drop for EndOfThread {
+    fn drop(&mut self) {
+        self.0.tell();
+    }
+}
+
 /// Ends a server in order, from any thread.
 #[derive(Clone)]
 pub struct Drainer {
@@ -305,7 +314,9 @@ impl Server {
         let name = format!("loop-{}", seat.number);
         let end = self.end.clone();
         end.left.fetch_add(1, Ordering::AcqRel);
+        let ended = EndOfThread(end);
         let run = move || {
+            let _ended = ended;
             let begun = EventBase::new().map_err(ServerError::from).and_then(|base| {
                 let store = store.attach(&base)?;
                 seat.take(&base, store, || ()).map(|(remote, _)| (base, remote))
@@ -322,7 +333,6 @@ impl Server {
                     let _ = sender.send(Err(error));
                 }
             }
-            end.tell();
         };
         self.threads.push(thread::Builder::new().name(name).spawn(run).map_err(ServerError::Thread)?);
         let ended = || ServerError::Thread(io::Error::other("it ended before it began"));
@@ -440,7 +450,8 @@ impl Seat {
         let event = Event::manual(base, EventFlags::empty(), move |_, _| {
             for order in received.try_iter() {
                 match order {
-                    Order::Drain => set.set(drain(&served, &census, grace)),
+                    // Once: the time does not begin anew.
+                    Order::Drain => set.set(set.take().or_else(|| drain(&served, &census, grace))),
                     Order::Stop => cut(&served),
                     Order::Change(limits, policy) => {
                         served.set_limits(limits);
