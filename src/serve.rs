@@ -1,5 +1,6 @@
 //! `cloudstore serve`: the storage server, until a signal ends it.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::io::{self, Write};
 use std::rc::Rc;
@@ -74,11 +75,11 @@ fn on_signals(
     config: Config,
 ) -> reactor::Result<Vec<Event>> {
     let mut signals = Vec::new();
+    let is_ending = Rc::new(Cell::new(false));
     for signal in [SIGINT, SIGTERM] {
-        let drainer = server.drainer();
-        let mut is_ending = false;
+        let (drainer, is_ending) = (server.drainer(), Rc::clone(&is_ending));
         let event = Event::signal(base, signal, move |_, _| {
-            if std::mem::replace(&mut is_ending, true) {
+            if is_ending.replace(true) {
                 warn!(target: "server", "asked to end once more: what is under way is cut off");
                 return drainer.stop();
             }

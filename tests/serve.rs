@@ -106,7 +106,7 @@ fn a_signal_ends_it_when_requests_under_way_are_answered() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    for threads in ["1", "3"] {
+    for (threads, first) in [("1", "-TERM"), ("3", "-TERM"), ("1", "-INT")] {
         let folder = tempfile::tempdir().unwrap();
         let mut server = serve(folder.path(), &["--threads", threads]);
         assert_eq!(put(&server, "a", b"old"), 201);
@@ -119,7 +119,7 @@ fn a_second_signal_ends_it_at_once() {
             page.text().contains("cloudstore_uploads 6\n")
         };
         while !have_begun(&server) {}
-        server.signal("-TERM");
+        server.signal(first);
         server.hears_of("ends when the requests that are under way are answered");
         server.signal("-TERM");
         let (code, _, said) = server.ended();

@@ -92,7 +92,7 @@ pub(crate) fn post(service: &Rc<Service>, request: Request, target: Target) {
 }
 
 fn wish(request: &Request) -> Result<Wish, Problem> {
-    let class = target::word(request, "class", &[("low", Class::Low), ("deep", Class::Deep)])?;
+    let class = target::word(request, "class", upload::CLASSES)?;
     let to = |parameter| target::parameter(request, parameter);
     match (to("move")?, to("copy")?, class) {
         (Some(to), None, None) => Ok(Wish::Move(to)),

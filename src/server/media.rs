@@ -23,6 +23,8 @@ pub fn content_type(name: &str) -> &'static str {
 /// Bytes of the longest extension that is known.
 const LONGEST: usize = 11;
 
+/// Of a PDF.
+pub(crate) const PDF: &str = "application/pdf";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Extensions, in order. What browsers show or play, what offices and archives use; all else is bytes.
@@ -91,7 +93,7 @@ const TYPES: [(&str, &str); 110] = [
     ("otf", "font/otf"),
     ("parquet", "application/vnd.apache.parquet"),
     ("patch", TEXT),
-    ("pdf", "application/pdf"),
+    ("pdf", PDF),
     ("png", "image/png"),
     ("ppt", "application/vnd.ms-powerpoint"),
     ("pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),

@@ -54,7 +54,7 @@ use std::time::{Duration, Instant};
 
 use logger::forward::Pool;
 use logger::{debug, error, warn};
-use reactor::http::{Http, Limits};
+use reactor::http::{Census, Http, Limits};
 use reactor::{Address, Diagnostic, Event, EventBase, EventFlags, EventTicket, ListenOptions, Notifier};
 
 use crate::storage::{self, SharedStore, Store, StoreError};
@@ -191,6 +191,15 @@ impl End {
     }
 }
 
+/// Tells of the end of a thread, also if that is a panic.
+struct EndOfThread(End);
+
+impl Drop for EndOfThread {
+    fn drop(&mut self) {
+        self.0.tell();
+    }
+}
+
 /// Ends a server in order, from any thread.
 #[derive(Clone)]
 pub struct Drainer {
@@ -305,7 +314,9 @@ impl Server {
         let name = format!("loop-{}", seat.number);
         let end = self.end.clone();
         end.left.fetch_add(1, Ordering::AcqRel);
+        let ended = EndOfThread(end);
         let run = move || {
+            let _ended = ended;
             let begun = EventBase::new().map_err(ServerError::from).and_then(|base| {
                 let store = store.attach(&base)?;
                 seat.take(&base, store, || ()).map(|(remote, _)| (base, remote))
@@ -322,7 +333,6 @@ impl Server {
                     let _ = sender.send(Err(error));
                 }
             }
-            end.tell();
         };
         self.threads.push(thread::Builder::new().name(name).spawn(run).map_err(ServerError::Thread)?);
         let ended = || ServerError::Thread(io::Error::other("it ended before it began"));
@@ -433,13 +443,15 @@ impl Seat {
         let address = listener.local_address()?;
         let (orders, received) = channel();
         let (grace, served, told) = (self.grace, http.clone(), Rc::downgrade(&service));
+        let census = self.site.census().clone();
         let deadline: Rc<Cell<Option<Event>>> = Rc::default();
         let set = Rc::clone(&deadline);
         // It is never added: it must not keep the loop alive.
         let event = Event::manual(base, EventFlags::empty(), move |_, _| {
             for order in received.try_iter() {
                 match order {
-                    Order::Drain => set.set(drain(&served, grace)),
+                    // Once: the time does not begin anew.
+                    Order::Drain => set.set(set.take().or_else(|| drain(&served, &census, grace))),
                     Order::Stop => cut(&served),
                     Order::Change(limits, policy) => {
                         served.set_limits(limits);
@@ -481,12 +493,12 @@ fn note(what: &Diagnostic, now: Instant, noted: &mut Option<Instant>) {
 }
 
 /// Ends a loop when its last request is answered, or so much later by what is returned.
-fn drain(http: &Http, grace: Duration) -> Option<Event> {
+fn drain(http: &Http, census: &Census, grace: Duration) -> Option<Event> {
     http.shutdown();
-    let late = http.clone();
+    let (late, census) = (http.clone(), census.clone());
     // Refused only by a base that is gone.
     let deadline = Event::timer(http.base(), move |_, _| {
-        warn!(target: "server", connections = late.connections(); "requests took too long to end, and are cut off");
+        warn!(target: "server", connections = census.connections(); "requests took too long to end, and are cut off");
         cut(&late);
     });
     let deadline = deadline.ok()?;

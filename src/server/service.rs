@@ -54,13 +54,15 @@ impl Service {
         self.policy.replace(policy);
     }
 
-    /// Counts an upload as long as what it gives lives.
-    pub(crate) fn begin_upload(&self) -> Uploading {
+    /// Counts an upload of so many bytes, as far as is known, as long as what it gives lives.
+    pub(crate) fn begin_upload(&self, announced: Option<u64>) -> Uploading {
+        let promised = announced.unwrap_or(0);
         self.meter.uploads.fetch_add(1, Ordering::Relaxed);
-        Uploading { meter: Arc::clone(&self.meter) }
+        self.site.promise(promised);
+        Uploading { meter: Arc::clone(&self.meter), site: Arc::clone(&self.site), promised }
     }
 
-    /// Refuses to fill the disk: what is free must not go below the floor.
+    /// Refuses to fill the disk: what is free must not go below the floor, also when all that is on its way has come.
     pub(crate) fn check_room(&self, bytes: u64) -> Result<(), Problem> {
         let floor = self.site.min_free_disk();
         let now = self.store.base().now();
@@ -76,11 +78,13 @@ impl Service {
                 space
             }
         };
-        if space.free.saturating_sub(bytes) >= floor {
+        let promised = self.site.promised();
+        if space.free.saturating_sub(promised).saturating_sub(bytes) >= floor {
             return Ok(());
         }
         let message = format!(
-            "there is no room for {bytes} bytes: {} are free, and {floor} of them are kept so; remove something first",
+            "the disk is too full: {} bytes are free, {promised} of them for uploads on their way, and {floor} are kept \
+                free; remove something first",
             space.free
         );
         Err(Problem::new(507, "disk_full", message))
@@ -137,15 +141,33 @@ impl Service {
 }
 
 /// Smaller uploads go by what was known of the disk a moment ago.
-const SMALL: u64 = 16 * 1024 * 1024;
+const SMALL: u64 = 64 * 1024;
 
-/// An upload that is counted.
+/// An upload that is counted, and the room that is kept for it.
 pub(crate) struct Uploading {
     meter: Arc<Meter>,
+    site: Arc<Site>,
+    /// What of it has not come yet.
+    promised: u64,
+}
+
+impl Uploading {
+    /// Whether room is kept for what is to come.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.promised > 0
+    }
+
+    /// So many bytes have come, and are in the file or about to be.
+    pub(crate) fn arrived(&mut self, bytes: u64) {
+        let kept = bytes.min(self.promised);
+        self.promised -= kept;
+        self.site.keep_promise(kept);
+    }
 }
 
 impl Drop for Uploading {
     fn drop(&mut self) {
         self.meter.uploads.fetch_sub(1, Ordering::Relaxed);
+        self.site.keep_promise(self.promised);
     }
 }

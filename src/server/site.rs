@@ -18,6 +18,8 @@ pub(crate) struct Site {
     max_body_bytes: AtomicU64,
     has_access_log: AtomicBool,
     is_draining: AtomicBool,
+    /// Bytes that uploads have announced and that have not come yet.
+    promised: AtomicU64,
     started: Instant,
     census: Census,
     meters: Vec<Arc<Meter>>,
@@ -50,6 +52,7 @@ impl Site {
             max_body_bytes: AtomicU64::new(options.limits.max_body_bytes),
             has_access_log: AtomicBool::new(options.access_log),
             is_draining: AtomicBool::new(false),
+            promised: AtomicU64::new(0),
             started: Instant::now(),
             census: Census::new(),
             meters: (0..loops).map(|_| Arc::default()).collect(),
@@ -84,6 +87,19 @@ impl Site {
         self.max_body_bytes.store(limits.max_body_bytes, Ordering::Relaxed);
         self.min_free_disk.store(min_free_disk, Ordering::Relaxed);
         self.has_access_log.store(has_access_log, Ordering::Relaxed);
+    }
+
+    /// Room on the disk that is spoken for.
+    pub(crate) fn promised(&self) -> u64 {
+        self.promised.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn promise(&self, bytes: u64) {
+        self.promised.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn keep_promise(&self, bytes: u64) {
+        self.promised.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

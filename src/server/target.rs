@@ -101,9 +101,10 @@ pub(crate) fn word<T: Copy>(
     match words.iter().find(|(word, _)| *word == text) {
         Some((_, value)) => Ok(Some(*value)),
         None => {
-            let allowed: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let shown = |word: &&str| if word.is_empty() { "nothing".to_owned() } else { (*word).to_owned() };
+            let allowed: Vec<String> = words.iter().map(|(word, _)| shown(word)).collect();
             let message =
-                format!("{name}={} is not known: write {}", text.escape_debug(), allowed.join(", "));
+                format!("{name}={} is not known: write {}", text.escape_debug(), allowed.join(" or "));
             Err(Problem::new(400, "parameter_invalid", message))
         }
     }

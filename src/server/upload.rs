@@ -13,7 +13,7 @@ use super::entity::{self, Entity};
 use super::field;
 use super::json;
 use super::problem::{Problem, upload_ended};
-use super::service::Service;
+use super::service::{Service, Uploading};
 use super::target;
 use crate::storage::{Changed, Class, Flow, Name, Precondition, PutOptions, StoreError, Upload};
 
@@ -36,13 +36,18 @@ pub(crate) fn put(service: &Rc<Service>, request: Request, name: Name) {
     }
 }
 
+pub(crate) const CLASSES: &[(&str, Class)] = &[("low", Class::Low), ("deep", Class::Deep)];
+
 /// A smaller body is read before the store is asked whether its name is free: that is cheaper than to ask twice.
 const LOOKED_AHEAD: u64 = 64 * 1024;
 
 /// What can be refused before a byte of the body is read.
 fn check(service: &Service, request: &Request, name: &Name) -> Result<Terms, Problem> {
     let headers = request.headers();
-    let class = class_of(field::single(headers, "storage-class")?, "Storage-Class")?;
+    let class = match target::word(request, "class", CLASSES)? {
+        Some(class) => class,
+        None => class_of(field::single(headers, "storage-class")?, "Storage-Class")?,
+    };
     let expected =
         Expected::of(headers).map_err(|error| Problem::new(400, "digest_invalid", error.to_string()))?;
     let modified = modified_of(field::single(headers, "x-oc-mtime")?)?;
@@ -78,6 +83,17 @@ pub(crate) fn check_body(service: &Service, request: &Request, name: &Name) -> R
         let message = "a part of an object cannot be written: send the whole";
         return Err(Problem::new(400, "partial_put", message));
     }
+    if request.body_length() == Some(0)
+        && headers.get("content-length").is_none()
+        && headers.get("transfer-encoding").is_none()
+    {
+        let message = "there is no body: send one, or Content-Length: 0 for an object without content";
+        return Err(Problem::new(411, "length_required", message));
+    }
+    if request.header("content-type").is_some_and(is_form) {
+        let message = "the body is a form, which would be stored as it is: send the plain bytes";
+        return Err(Problem::new(415, "form_body", message));
+    }
     let codings: Vec<&[u8]> = headers.all("content-encoding").collect();
     let codings = codings.join(&b", "[..]);
     if codings.split(|&byte| byte == b',').any(|coding| !is_no_coding(coding.trim_ascii())) {
@@ -91,6 +107,11 @@ pub(crate) fn check_body(service: &Service, request: &Request, name: &Name) -> R
         service.store().check_free(name)?;
     }
     service.check_room(length.unwrap_or(0))
+}
+
+fn is_form(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("multipart/form-data")
 }
 
 fn is_no_coding(coding: &[u8]) -> bool {
@@ -154,14 +175,12 @@ pub(crate) fn receive(service: &Rc<Service>, request: Request, name: Name, terms
         name,
         upload: Some(upload),
         verifier,
-        announced: request.body_length(),
+        uploading: service.begin_upload(request.body_length()),
         received: 0,
         checked: 0,
     };
     let mut is_known = false;
-    let progress = service.begin_upload();
     request.on_body(move |body, event| {
-        let _ = &progress;
         if !is_known {
             reading.replace(Some(body.clone()));
             is_known = true;
@@ -184,26 +203,27 @@ struct Intake {
     /// None once it has failed.
     upload: Option<Upload>,
     verifier: Option<Verifier>,
-    announced: Option<u64>,
+    uploading: Uploading,
     received: u64,
     /// What had been received when the room on the disk was looked at.
     checked: u64,
 }
 
 /// How much of a body may come before the room on the disk is looked at again.
-const CHECKED_EVERY: u64 = 64 * 1024 * 1024;
+const CHECKED_EVERY: u64 = 4 * 1024 * 1024;
 
 impl Intake {
     fn take(&mut self, body: &Body, data: &Evbuffer) {
         let Some(upload) = &self.upload else { return };
         self.received += data.len() as u64;
+        self.uploading.arrived(data.len() as u64);
         let room = self.service.check_length(self.received).and_then(|()| {
             if self.received - self.checked < CHECKED_EVERY {
                 return Ok(());
             }
             self.checked = self.received;
-            let to_come = self.announced.map_or(CHECKED_EVERY, |all| all.saturating_sub(self.received));
-            self.service.check_room(to_come.min(CHECKED_EVERY))
+            // What was announced has its room.
+            self.service.check_room(if self.uploading.is_announced() { 0 } else { CHECKED_EVERY })
         });
         if let Some(verifier) = &mut self.verifier
             && let Ok(bytes) = data.peek(..)

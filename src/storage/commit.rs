@@ -134,6 +134,8 @@ struct LateLinks {
     ids: Vec<u64>,
     /// Large files that go with them, see [`Done`].
     outgoing: Vec<File>,
+    /// Names that files came to by moves.
+    arrived: BTreeSet<Name>,
 }
 
 #[derive(Default)]
@@ -294,6 +296,10 @@ fn change_late(engine: &Arc<Engine>, late: &mut Late, act: Act) -> Result<Change
         let mut names = act.names().cloned();
         [names.next(), names.next()]
     };
+    let arrived = match &act {
+        Act::Move { to, .. } => Some(to.clone()),
+        _ => None,
+    };
     let (mut unsynced, mut replaced) = (Unsynced::off(), Vec::new());
     let applied = apply(engine, late, act, &mut unsynced, &mut replaced).and_then(|applied| {
         let Done { changed, links, vacated, outgoing } = applied;
@@ -302,6 +308,7 @@ fn change_late(engine: &Arc<Engine>, late: &mut Late, act: Act) -> Result<Change
             Links::Put(staged) => vec![staged.into_id()],
             Links::Other(id) => vec![id],
         };
+        lock_of(&engine.queue.links).arrived.extend(arrived);
         // A large file takes long to go: it does so from the stage.
         let cleared = replaced.iter().try_for_each(|(class, name)| {
             ids.extend(to_stage(engine, *class, name)?);
@@ -355,6 +362,7 @@ fn write_late(engine: &Arc<Engine>) -> Result<(), StoreError> {
         let mut kept = lock_of(&engine.queue.links);
         kept.ids.extend(links.ids);
         kept.outgoing.extend(links.outgoing);
+        kept.arrived.extend(links.arrived);
         drop(kept);
         write_later(engine, RETRY_AFTER);
         return Err(error);
@@ -379,17 +387,15 @@ fn close_elsewhere(engine: &Engine, files: impl IntoIterator<Item = File>) {
 /// Writes the rows that are late if a change has to wait for that.
 fn make_room(engine: &Arc<Engine>, act: &Act) -> Result<(), StoreError> {
     // As within a batch.
-    let moves_again = |late: &Late| matches!(act, Act::Move { from, .. } if late.is_late(from));
-    let needs = engine.index.change_late(false, |late| Ok((late.waiting() >= MOST_LATE, moves_again(late))));
-    match needs.transpose()? {
-        Some((_, true)) => write_late(engine),
-        Some((true, false)) => {
-            // What it could not write is tried again.
-            let _ = write_late(engine);
-            Ok(())
-        }
-        _ => Ok(()),
+    if matches!(act, Act::Move { from, .. } if lock_of(&engine.queue.links).arrived.contains(from)) {
+        return write_late(engine);
     }
+    let is_much = |late: &mut Late| Ok(late.waiting() >= MOST_LATE);
+    if matches!(engine.index.change_late(false, is_much), Some(Ok(true))) {
+        // What it could not write is tried again.
+        let _ = write_late(engine);
+    }
+    Ok(())
 }
 
 /// A batch of a store that waits for neither its disk nor its index.

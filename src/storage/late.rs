@@ -37,11 +37,6 @@ impl Late {
         self.rows.len()
     }
 
-    /// Whether the row of a name is not in the file yet.
-    pub(crate) fn is_late(&self, name: &Name) -> bool {
-        self.recent(name.as_str()).is_some()
-    }
-
     /// Begins to write what waits; [`end`](Self::end) follows. None if nothing does.
     pub(crate) fn begin(&mut self) -> Option<Arc<Rows>> {
         // Left by one who panicked.

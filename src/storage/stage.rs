@@ -38,9 +38,12 @@ impl Staged {
             }),
             Err(error) => {
                 engine.release(id);
-                // Perhaps it was made nevertheless.
-                engine.queue.mark_broken();
-                Err(StoreError::disk("make in the stage the file", leaf)(error))
+                let error = StoreError::disk("make in the stage the file", leaf)(error);
+                // Perhaps it was made nevertheless; but a descriptor comes before the file.
+                if !error.lacks_descriptors() {
+                    engine.queue.mark_broken();
+                }
+                Err(error)
             }
         }
     }

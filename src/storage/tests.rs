@@ -46,6 +46,8 @@ struct FaultyDisk {
     syncs: AtomicU64,
     /// Calls that wrote several slices.
     writes: AtomicU64,
+    /// Looks through folders: recovery begins with one.
+    lists: AtomicU64,
     /// The index does not grow.
     is_full: AtomicBool,
 }
@@ -60,6 +62,7 @@ impl FaultyDisk {
             tripped: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            lists: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
         })
     }
@@ -110,7 +113,12 @@ impl Disk for FaultyDisk {
         unlink(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
         make_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
         remove_folder(&self, folder: BorrowedFd<'_>, leaf: &str) -> ();
-        list(&self, folder: BorrowedFd<'_>) -> Listing;
+    }
+
+    fn list(&self, folder: BorrowedFd<'_>) -> io::Result<Listing> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
+        let late = self.step()?;
+        Self::done(late, RealDisk.list(folder))
     }
 
     fn open(&self, folder: BorrowedFd<'_>, path: &str, what: Opening) -> io::Result<OwnedFd> {
@@ -673,6 +681,23 @@ fn a_store_closes_although_its_disk_is_full() {
     disk.is_full.store(false, Ordering::SeqCst);
     let rig = open(disk, &options).unwrap();
     assert_eq!(rig.check(folder.path()).len(), count);
+}
+
+/// An upload that got no descriptor leaves nothing, so nobody need look for it.
+#[test]
+fn a_lack_of_descriptors_is_nothing_to_recover_from() {
+    for durability in [Durability::Sync, Durability::Relaxed] {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::new(true);
+        let options = Options { durability, ..options(folder.path()) };
+        let rig = open(Arc::clone(&disk) as _, &options).unwrap();
+        let lists = disk.lists.load(Ordering::SeqCst);
+        disk.arm(Fault::Error(0, Errno::MFILE));
+        assert!(rig.put("a", Class::Low, b"1").is_err_and(|error| error.lacks_descriptors()));
+        rig.put("a", Class::Low, b"1").unwrap();
+        assert_eq!(disk.lists.load(Ordering::SeqCst), lists);
+        assert_eq!(rig.check(folder.path()).len(), 1);
+    }
 }
 
 /// Many writes at once share their flushes.

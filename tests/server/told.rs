@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::host::{Host, options, sample};
 
@@ -129,7 +130,7 @@ fn what_takes_too_long_is_cut_when_the_server_ends() {
         let folder = tempfile::tempdir().unwrap();
         let mut options = options(folder.path());
         options.loops = loops;
-        options.grace = std::time::Duration::from_millis(50);
+        options.grace = Duration::from_millis(50);
         let host = Host::with(options);
         host.put("/files/a", b"old");
         let mut uploads = Vec::new();
@@ -146,6 +147,28 @@ fn what_takes_too_long_is_cut_when_the_server_ends() {
         let host = Host::at(&data);
         assert_eq!(host.get("/files/a").text(), "old");
         assert_eq!(host.files("stage"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_server_that_is_told_twice_to_end_does_not_wait_for_its_grace() {
+    for loops in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = options(folder.path());
+        options.loops = loops;
+        options.grace = Duration::from_secs(30);
+        let host = Host::with(options);
+        let mut upload = host.connect();
+        upload.send("PUT", "/files/a", &[("Content-Length", "10")], b"half");
+        host.until(|host| host.metric("cloudstore_uploads") == 1.0);
+        let began = Instant::now();
+        host.drainer().drain();
+        host.drainer().drain();
+        upload.stream.write_all(b"theend").unwrap();
+        assert_eq!(upload.read(false).unwrap().status, 201);
+        drop(upload);
+        host.ended();
+        assert!(began.elapsed() < Duration::from_secs(25));
     }
 }
 

@@ -225,3 +225,65 @@ fn who_waits_for_leave_to_send_is_refused_before() {
     client.stream.write_all(&sample(100_000)).unwrap();
     assert_eq!(client.read(false).unwrap().status, 200);
 }
+
+/// What one upload was promised is not given to another.
+#[test]
+fn room_is_kept_for_what_was_announced() {
+    let folder = tempfile::tempdir().unwrap();
+    let stat = rustix::fs::statvfs(folder.path()).unwrap();
+    let free = stat.f_bavail * stat.f_frsize;
+    let mut options = options(folder.path());
+    // Half of what is free may be filled: others use the disk too.
+    options.min_free_disk = free / 2;
+    let host = Host::with(options);
+    let share = (free / 8 * 3).to_string();
+    let mut first = host.connect();
+    first.send("PUT", "/files/a", &[("Content-Length", &share)], b"x");
+    // Its bytes have been taken when the server knows of it.
+    while !host.get("/metrics").text().contains("cloudstore_uploads 1\n") {}
+    let mut second = host.connect();
+    second.send("PUT", "/files/b", &[("Content-Length", &share)], b"x");
+    let reply = second.read(false).unwrap();
+    assert_eq!((reply.status, reply.json()["error"].as_str()), (507, Some("disk_full")));
+    drop(first);
+    while !host.get("/metrics").text().contains("cloudstore_uploads 0\n") {}
+    let mut third = host.connect();
+    third.send("PUT", "/files/b", &[("Content-Length", &share), ("Expect", "100-continue")], b"");
+    let mut line = String::new();
+    third.reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
+}
+
+#[test]
+fn a_put_without_a_body_replaces_nothing() {
+    let host = Host::new();
+    host.put("/files/a", b"old");
+    let mut client = host.connect();
+    client.stream.write_all(b"PUT /files/a HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    let reply = client.read(false).unwrap();
+    assert_eq!((reply.status, reply.json()["error"].as_str()), (411, Some("length_required")));
+    assert_eq!(host.get("/files/a").body, b"old");
+    assert_eq!(host.put("/files/a", b"").status, 200);
+    assert_eq!(host.get("/files/a").body, b"");
+}
+
+#[test]
+fn a_form_is_no_object() {
+    let host = Host::new();
+    let form = [("FileName", "YQ=="), ("Content-Type", "multipart/form-data; boundary=x")];
+    for (method, target) in [("POST", "/upload"), ("PUT", "/files/a")] {
+        let reply = host.ask(method, target, &form, b"--x--\r\n");
+        assert_eq!((reply.status, reply.json()["error"].as_str()), (415, Some("form_body")), "{target}");
+    }
+    assert_eq!(host.get("/files/a").status, 404);
+}
+
+#[test]
+fn the_class_may_stand_in_the_query() {
+    let host = Host::new();
+    assert_eq!(host.put("/files/a?class=deep", b"x").json()["class"], "deep");
+    assert_eq!(host.put("/files/a?class=low", b"x").json()["class"], "low");
+    let reply = host.put("/files/a?class=lower", b"x");
+    assert_eq!(reply.status, 400);
+    assert!(reply.text().contains("write low or deep"), "{}", reply.text());
+}
