@@ -35,7 +35,8 @@ class Browser:
         os.close(to_write)
         atexit.register(self.close)
         self.number, self.read, self.events = 0, b"", []
-        self.call("Browser.setDownloadBehavior", behavior="allowAndName", downloadPath=str(self.downloads), eventsEnabled=True)
+        wishes = {"behavior": "allowAndName", "downloadPath": str(self.downloads), "eventsEnabled": True}
+        self.call("Browser.setDownloadBehavior", **wishes)
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 
