@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::error::Error;
 use std::io::{self, Write};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cloudstore::config::{Config, Effect, LogFormat, ServeArgs};
 use cloudstore::server::{Options, Server};
-use logger::forward::Pool;
+use logger::forward::{Pool, Report};
 use logger::sink::{Console, Rolling, RollingOptions};
-use logger::{Durability, Layout, Level, Logger, Overflow, error, info, warn};
+use logger::{Durability, Layout, Level, Logger, Overflow, error, info, log, warn};
 use reactor::{Address, Event, EventBase};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -35,8 +35,16 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     raise_descriptors();
     let pool = config.backlog.as_ref().map(|_| start_pool(&config)).transpose()?.map(Arc::new);
     let logger = start_logger(&config, pool.as_deref())?;
+    tell_early();
     for note in config.notes() {
         warn!(target: "config", "{}", note);
+    }
+    let most = most_connections();
+    if most < config.limits.max_connections {
+        warn!(
+            target: "config", wanted = config.limits.max_connections, most = most;
+            "there are descriptors for fewer connections than the settings allow: raise `ulimit -n`"
+        );
     }
     let base = EventBase::new()?;
     let server = Rc::new(Server::start(&base, options(&config, pool.clone()))?);
@@ -145,8 +153,27 @@ fn start_pool(config: &Config) -> Result<Pool, Box<dyn Error>> {
         .wire(config.backlog_wire)
         .app("cloudstore")
         .limit_floods(MOST_ALIKE, FLOOD_PERIOD)
+        .on_report(tell)
         .start()?;
     Ok(pool)
+}
+
+/// What forwarders said before there was a logger, which they are a sink of.
+static EARLY: Mutex<Vec<Report>> = Mutex::new(Vec::new());
+
+/// Logs what a forwarder says, by a target that is never forwarded.
+fn tell(report: &Report) {
+    let mut early = EARLY.lock().unwrap_or_else(PoisonError::into_inner);
+    if logger::default().is_none() {
+        return early.push(report.clone());
+    }
+    drop(early);
+    log!(target: "logger::forward", report.level(), "{report}");
+}
+
+fn tell_early() {
+    let early = std::mem::take(&mut *EARLY.lock().unwrap_or_else(PoisonError::into_inner));
+    early.iter().for_each(tell);
 }
 
 /// Records go to the file, if there is one; the terminal gets all without one, else warnings and what is worse.

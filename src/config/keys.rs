@@ -102,7 +102,7 @@ settings! {
     /// Log each request [default: on]
     #[arg(value_name = "on|off")]
     Reload access_log,
-    /// Connections at a time, as far as there are descriptors [default: 20000]
+    /// Connections at a time, as far as there are descriptors [default: 12000]
     #[arg(value_name = "N")]
     Reload max_connections,
     /// Connections of one IP address at a time; 0 for no such limit [default: 0]

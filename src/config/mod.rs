@@ -122,8 +122,8 @@ struct Surroundings {
     folder: PathBuf,
 }
 
-/// Some 40 MB of idle connections.
-const MAX_CONNECTIONS: usize = 20_000;
+/// Some 25 MB of idle connections.
+const MAX_CONNECTIONS: usize = 12_000;
 const PREFIX: &str = "CLOUDSTORE_";
 /// Variables that are no settings of a server: where its file is, and where clients find it.
 const OTHERS: [&str; 2] = ["CONFIG", "SERVER"];

@@ -147,7 +147,7 @@ fn without_anything_all_has_its_default() {
     assert_eq!(config.download_prefix, "/download/");
     assert_eq!((config.backlog.clone(), config.backlog_wire, config.backlog_clients), (None, Wire::Relp, 4));
     assert_eq!((config.log_file.clone(), config.log_max_bytes, config.log_keep), (None, Some(64 << 20), 10));
-    assert_eq!(config.limits, Limits { max_connections: 20_000, ..Limits::default() });
+    assert_eq!(config.limits, Limits { max_connections: 12_000, ..Limits::default() });
     assert_eq!(config.min_free_disk, 64 << 20);
     assert_eq!((config.file(), config.notes()), (None, &[][..]));
     let storage = config.storage();
