@@ -36,6 +36,10 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
     let mut turned_away = TurnedAway::default();
     let service = Rc::clone(service);
     http.on_refusal(move |peer, status| match status.code() {
+        // Whoever comes between the order to end and its end on this loop.
+        503 if service.site().is_draining() => {
+            debug!(target: "server", peer = Value::from_display(peer); "turned away: the server ends");
+        }
         503 => turned_away.note(peer, service.store().base().now()),
         _ => refused(peer, status),
     });
