@@ -14,9 +14,12 @@ use std::path::Path;
 use client::{Client, sample};
 use program::{Program, run};
 
+/// So many connections have descriptors wherever this runs, and need no warning.
+const FEW: [&str; 2] = ["--max-connections", "100"];
+
 fn serve(folder: &Path, more: &[&str]) -> Program {
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--data", "data", "--durability", "relaxed"];
-    Program::start(folder, &[&arguments[..], more].concat())
+    Program::start(folder, &[&arguments[..], &FEW, more].concat())
 }
 
 fn connect(server: &Program) -> Client {
@@ -232,7 +235,7 @@ fn a_port_that_is_taken_is_refused() {
     for (first, second) in [("1", "1"), ("3", "3"), ("1", "3"), ("3", "1")] {
         let server = serve(folder.path(), &["--threads", first]);
         let arguments = ["serve", "--listen", &server.address, "--data", "other", "--threads", second];
-        let (code, out, said) = run(folder.path(), &arguments);
+        let (code, out, said) = run(folder.path(), &[&arguments[..], &FEW].concat());
         assert_eq!((code, &out[..]), (Some(1), ""), "{first} {second}: {said}");
         assert!(said.starts_with(&format!("cloudstore: cannot listen on {}: ", server.address)), "{said}");
         assert_eq!(put(&server, "a", b""), if first == "1" && second == "1" { 201 } else { 200 });
@@ -255,7 +258,8 @@ fn it_listens_on_a_unix_socket() {
     drop(server);
     // Killed, it has left its name.
     let server = Program::start(folder.path(), &arguments);
-    let (code, _, said) = run(folder.path(), &["serve", "--listen", "unix:socket", "--data", "other"]);
+    let other = ["serve", "--listen", "unix:socket", "--data", "other"];
+    let (code, _, said) = run(folder.path(), &[&other[..], &FEW].concat());
     assert_eq!(code, Some(1));
     assert!(said.starts_with("cloudstore: cannot listen on unix:socket: "), "{said}");
     assert_eq!(server.stop().0, Some(0));
