@@ -1,6 +1,7 @@
 """Chromium without a window, told over a pipe what to download (Chrome DevTools Protocol)."""
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -37,8 +38,6 @@ class Browser:
         self.number, self.read, self.events = 0, b"", []
         wishes = {"behavior": "allowAndName", "downloadPath": str(self.downloads), "eventsEnabled": True}
         self.call("Browser.setDownloadBehavior", **wishes)
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 
     def close(self):
         if self.process.poll() is None:
@@ -56,11 +55,9 @@ class Browser:
         message, self.read = self.read.split(b"\0", 1)
         return json.loads(message)
 
-    def call(self, method, session=None, **parameters):
+    def call(self, method, **parameters):
         self.number += 1
         order = {"id": self.number, "method": method, "params": parameters}
-        if session:
-            order["sessionId"] = session
         os.write(self.to, json.dumps(order).encode() + b"\0")
         deadline = time.monotonic() + WAIT
         while True:
@@ -74,8 +71,8 @@ class Browser:
     def download(self, url):
         """Goes to an address that is a download: the file that it became, and the name that it was to have."""
         self.events.clear()
-        # It says that it did not get there, since a download is no page.
-        self.call("Page.navigate", session=self.session, url=url)
+        # A tab of its own, which may go when it turns out to be no page.
+        tab = self.call("Target.createTarget", url=url)["targetId"]
         guid = name = None
         deadline = time.monotonic() + WAIT
         while True:
@@ -85,6 +82,8 @@ class Browser:
                 guid, name = parameters["guid"], parameters["suggestedFilename"]
             elif message.get("method") == "Browser.downloadProgress" and parameters["guid"] == guid:
                 if parameters["state"] == "completed":
+                    with contextlib.suppress(RuntimeError):
+                        self.call("Target.closeTarget", targetId=tab)
                     return self.downloads / guid, name
                 if parameters["state"] == "canceled":
                     raise RuntimeError(f"Chromium gives up the download of {url}")
