@@ -296,7 +296,7 @@ impl Checking {
         let durability = self.take("durability", Durability::default);
         let level: Count<0, 9> = self.take("level", || Count(6));
         let index: Option<PathBuf> = self.take("index", || None);
-        let index_cache: Bytes<{ 1 << 20 }, { 1 << 40 }> = self.take("index_cache", || Bytes(16 << 20));
+        let index_cache: Bytes<{ 1 << 20 }, { 1 << 40 }> = self.take("index_cache", || Bytes(128 << 20));
         let download_prefix = self.take("download_prefix", || Prefix("/download/".to_owned()));
         let backlog = self.take("backlog", || None);
         let backlog_wire = self.take("backlog_wire", Wire::default);

@@ -151,7 +151,10 @@ fn without_anything_all_has_its_default() {
     assert_eq!(config.min_free_disk, 64 << 20);
     assert_eq!((config.file(), config.notes()), (None, &[][..]));
     let storage = config.storage();
-    assert_eq!((storage.level, storage.index_cache, storage.index), (6, 16 << 20, None));
+    assert_eq!(
+        (storage.level, storage.index_cache, storage.index),
+        (6, storage::Options::new("").index_cache, None)
+    );
     assert_eq!((storage.durability, storage.threads), (Durability::Sync, config.jobs));
     let shown = shown(&config);
     assert_eq!(shown.len(), KEYS.len());

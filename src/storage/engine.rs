@@ -44,7 +44,7 @@ pub struct Options {
     pub threads: usize,
     /// How hard deep objects are packed, 0 to 9; 6.
     pub level: u32,
-    /// Bytes of index pages that are kept in memory, as far as they are used; 16 MiB.
+    /// Bytes of index pages that are kept in memory, as far as they are used; 128 MiB.
     pub index_cache: usize,
     /// Bytes of small objects that each loop keeps in memory once they were read; 4 MiB. 0 keeps none, and no larger
     /// ones open either.
@@ -60,7 +60,7 @@ impl Options {
             durability: Durability::Sync,
             threads: 4,
             level: 6,
-            index_cache: 16 * 1024 * 1024,
+            index_cache: 128 * 1024 * 1024,
             hot_bytes: 4 * 1024 * 1024,
         }
     }
