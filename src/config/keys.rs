@@ -65,7 +65,7 @@ settings! {
     /// The file of the index [default: storage.data in the data folder]
     #[arg(value_name = "FILE")]
     Restart index,
-    /// Memory for the index, 1M or more [default: 16M]
+    /// Memory for the index, 1M or more, taken as the index is read [default: 128M]
     #[arg(value_name = "BYTES")]
     Restart index_cache,
     /// Below which path objects are found too, for clients that know only this [default: /download/]
