@@ -5,6 +5,7 @@ mod cli;
 mod index;
 mod serve;
 mod settings;
+mod user;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Backlog(args) => backlog::run(args).map(|()| ExitCode::SUCCESS),
+        Command::User(command) => user::run(command).map(|()| ExitCode::SUCCESS),
         Command::Index(command) => index::run(command),
         Command::Config(command) => settings::run(&command).map(|()| ExitCode::SUCCESS),
     };
