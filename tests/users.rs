@@ -888,7 +888,7 @@ fn records_name_who_asks_and_leak_no_secret() {
     for target in ["/files/anna/1", "/files/anna/2", "/files/theirs"] {
         let is_told =
             |line: &&str| line.contains(&format!("target=\"{target}\"")) && line.contains("[access]");
-        let line = said.lines().filter(is_told).last().unwrap_or_else(|| panic!("no {target} in {said}"));
+        let line = said.lines().rfind(is_told).unwrap_or_else(|| panic!("no {target} in {said}"));
         assert!(line.contains(" user=\"anna\" "), "{line}");
     }
     let refused: Vec<&str> = said.lines().filter(|line| line.contains("refused: a wrong")).collect();
