@@ -43,8 +43,7 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Writes all of these, at most 1024, one behind the other; in one call, if the system takes them so.
     fn write_slices_at(&self, file: &File, at: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()>;
-    /// Cuts a file, or lengthens it by room that the disk keeps for it: what is written there later finds some. Then as
-    /// [`reserve`](Self::reserve).
+    /// Cuts a file, or lengthens it by room that the disk keeps for it: what is written there later finds some.
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
     /// Has the disk keep room behind the end of a file for it to be doubled, within limits, if the disk can and has it.
     fn reserve(&self, file: &File, len: u64);
@@ -198,16 +197,13 @@ impl Disk for RealDisk {
 
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         let have = file.metadata()?.len();
-        if len > have {
-            match allocate(file, FallocateFlags::empty(), have, len - have) {
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(len)?,
-                done => done?,
-            }
-        } else {
-            file.set_len(len)?;
+        if len <= have {
+            return file.set_len(len);
         }
-        self.reserve(file, len);
-        Ok(())
+        match allocate(file, FallocateFlags::empty(), have, len - have) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(len),
+            done => Ok(done?),
+        }
     }
 
     fn reserve(&self, file: &File, len: u64) {

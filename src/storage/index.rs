@@ -641,7 +641,9 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.set_len(&self.file, len)
+        self.disk.set_len(&self.file, len)?;
+        self.disk.reserve(&self.file, len);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
