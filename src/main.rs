@@ -3,8 +3,10 @@
 mod backlog;
 mod cli;
 mod index;
+mod manual;
 mod serve;
 mod settings;
+mod supervisor;
 mod user;
 
 use std::io::{self, Write};
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
         Command::User(command) => user::run(command).map(|()| ExitCode::SUCCESS),
         Command::Index(command) => index::run(command),
         Command::Config(command) => settings::run(&command).map(|()| ExitCode::SUCCESS),
+        Command::Completions { shell } => manual::complete(shell).map(|()| ExitCode::SUCCESS),
+        Command::Man { out } => manual::pages(out.as_deref()).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "cloudstore: {error}");
