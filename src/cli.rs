@@ -37,6 +37,10 @@ pub(crate) enum Command {
     /// Its own messages go to stderr.
     Backlog(BacklogArgs),
     /// Say who may do what on a server: users, their passwords, rules and tokens.
+    ///
+    /// A rule is VERBS:/PATH. VERBS are of read, create, replace and delete, with commas between, or all. / is everything,
+    /// /PATH/ is what is below a folder, /PATH also the object of that name. The user anonymous stands for requests without
+    /// credentials: what it may do, everybody may. A server that runs takes over what is changed within a second.
     #[command(subcommand)]
     User(UserCommand),
     /// Look after the index of a server's objects, while it runs.

@@ -16,11 +16,6 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// Of stdin no more is read for a password: more is none.
 const LONGEST_LINE: u64 = 64 * 1024;
 
-/// A rule is VERBS:/PATH. VERBS are of read, create, replace and delete, with commas, or all. /PATH/ is what is below a folder,
-/// /PATH also the object or folder itself, / everything. The user `anonymous` stands for requests without credentials; what it
-/// may do, everybody may.
-///
-/// A server that runs takes over what is changed within a second.
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
     /// Add a user. It may do what its rules say; without any, nothing.

@@ -20,6 +20,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -178,10 +179,17 @@ impl UsersFile {
         let io = || UsersError::io("lock", &self.path);
         DirBuilder::new().recursive(true).mode(0o755).create(self.folder()).map_err(io())?;
         let path = self.beside(".lock");
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(MODE);
+        let file = match options.clone().create_new(true).open(&path) {
+            // Only what was made here is given away: whoever has the folder can put other files there.
+            Ok(made) => self.hand_over(&made).map(|()| made),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&path)
+            }
+            Err(error) => Err(error),
+        };
         let file = file.map_err(io())?;
-        self.hand_over(&file).map_err(io())?;
         file.lock().map_err(io())?;
         Ok(file)
     }
@@ -337,6 +345,10 @@ mod tests {
         let (folder, file) = file();
         add(&file, "anna").unwrap();
         fs::write(file.beside(".new"), "{").unwrap();
+        fs::remove_file(file.beside(".lock")).unwrap();
+        symlink(file.path(), file.beside(".lock")).unwrap();
+        assert!(add(&file, "bob").is_err(), "a lock is no link");
+        fs::remove_file(file.beside(".lock")).unwrap();
         let link = UsersFile::new(folder.path().join("link.json"));
         symlink(file.path(), link.path()).unwrap();
         add(&link, "bob").unwrap();
