@@ -490,7 +490,8 @@ fn passwords_are_utf_8_and_a_wrong_one_is_asked_for_again() {
 #[test]
 fn a_flood_of_wrong_passwords_is_bounded() {
     let site = Site::without_users();
-    let robot = site.user("robot", &["read:/"]);
+    const REFUSED: &str = "cloudstore_credentials_refused_total";
+    let (robot, admin) = (site.user("robot", &["read:/"]), site.user("admin", &["admin"]));
     let anna = Draft {
         password: Some(PasswordHash::new(PASSWORD).unwrap()),
         rules: vec!["read:/".parse().unwrap()],
@@ -500,6 +501,7 @@ fn a_flood_of_wrong_passwords_is_bounded() {
     site.settle();
     let right = Says::password("anna", PASSWORD);
     assert_eq!(site.ask(&right, "GET", "/files/", b"").status, 200);
+    let before = metric(&site, &admin, REFUSED);
     // Of one name, at most ten are looked at; then it takes seconds.
     let mut refused = 0;
     for n in 0..20 {
@@ -524,11 +526,15 @@ fn a_flood_of_wrong_passwords_is_bounded() {
         client.send("GET", "/files/", &[("Authorization", &says.0)], b"");
     }
     assert_eq!(site.ask(&robot, "GET", "/files/", b"").status, 200);
+    let mut looked_at = 0;
     for mut client in clients {
         let reply = client.read(false).unwrap();
         assert!([401, 503].contains(&reply.status), "{}", reply.status);
+        looked_at += usize::from(reply.status == 401);
         assert_eq!(reply.header("retry-after").is_some(), reply.status == 503);
     }
+    assert!(looked_at > 0);
+    assert_eq!(metric(&site, &admin, REFUSED) - before, 100.0);
 }
 
 #[test]

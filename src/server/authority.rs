@@ -188,7 +188,7 @@ fn read_file(service: &Rc<Service>, authority: &Authority, request: Request, rou
         for (request, route) in authority.reading.take().into_iter().flatten() {
             match result {
                 Ok(()) => judge(&service, authority, request, route),
-                Err(_) => service.refuse(request, busy()),
+                Err(_) => busy(authority, request, None, service.store().base().now()),
             }
         }
     });
@@ -336,7 +336,7 @@ fn checked(
     for pending in waiting {
         match (&user, outcome) {
             (Some(user), _) => decide(&service, pending, user),
-            (None, Outcome::Unknown) => service.refuse(pending.request, busy()),
+            (None, Outcome::Unknown) => busy(authority, pending.request, Some(name), now),
             (None, _) => wrong(authority, pending.request, Some(name), now),
         }
     }
@@ -359,9 +359,12 @@ fn unauthorized(message: &str) -> Problem {
         .header("WWW-Authenticate", "Bearer realm=\"cloudstore\"")
 }
 
-fn busy() -> Problem {
+/// Refuses what nobody has the time to look at.
+fn busy(authority: &Authority, request: Request, name: Option<&str>, now: Instant) {
+    tell(authority, &request, name, "refused: too many passwords wait to be looked at", now);
     Problem::new(503, "too_many_logins", "too many passwords are being looked at: try again in a second")
         .header("Retry-After", "1")
+        .send(request);
 }
 
 /// A browser sends nothing until it is asked: that is no reason to raise an alarm.

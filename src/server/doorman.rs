@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ pub(crate) struct Doorman {
     /// they are needed first; None if that failed.
     jobs: OnceLock<Option<Jobs>>,
     waiting: Arc<AtomicUsize>,
+    refused: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -117,8 +118,14 @@ impl Doorman {
         }
     }
 
-    /// Whether a refusal is told: then with how many that were not, before it.
+    /// How many were refused, ever.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Counts a refusal, and says whether it is told: then with how many that were not, before it.
     pub(crate) fn tells(&self, now: Instant) -> Option<u64> {
+        self.refused.fetch_add(1, Ordering::Relaxed);
         let mut state = lock(&self.state);
         if state.period.is_none_or(|period| now.saturating_duration_since(period) >= TOLD_PERIOD) {
             state.period = Some(now);
@@ -233,6 +240,7 @@ mod tests {
         assert_eq!(told, MOST_TOLD as usize);
         assert_eq!(doorman.tells(now + TOLD_PERIOD), Some(90));
         assert_eq!(doorman.tells(now + TOLD_PERIOD), Some(0));
+        assert_eq!(doorman.refused(), 102);
     }
 
     #[test]

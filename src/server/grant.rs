@@ -33,7 +33,6 @@ impl Grant {
     }
 
     /// The user's name; `anonymous` for one without credentials, None where there are no users.
-    #[allow(dead_code, reason = "for the page")]
     pub(crate) fn user(&self) -> Option<&str> {
         match &self.0 {
             Who::User(user) => Some(user.name()),

@@ -256,6 +256,12 @@ fn distinct<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Draft>, D:
                 if !names.insert(user.name.clone()) {
                     return Err(twice(format!("the user {}", user.name)));
                 }
+                if user.name.is_anonymous()
+                    && (user.admin || user.password.is_some() || !user.tokens.is_empty())
+                {
+                    let why = "anonymous stands for everybody who asks, and has rules alone";
+                    return Err(serde::de::Error::custom(why));
+                }
                 if let Some(token) = user.tokens.iter().find(|token| !tokens.insert(token.digest)) {
                     return Err(twice(format!("the token {}", token.id)));
                 }
@@ -389,6 +395,11 @@ mod tests {
             ("{\"version\": 1,\n\"users\": [\n{\"name\": \"a\",\n\"password\": \"secret\"}]}", 4, "hash"),
             ("{\"version\": 1,\n\"users\": [\n{\"name\": \"a\",\n\"pasword\": \"x\"}]}", 4, "pasword"),
             ("{\"version\": 1,\n\"users\": [\n{\"rules\": []}]}", 3, "name"),
+            (
+                "{\"version\": 1,\n\"users\": [\n{\"name\": \"anonymous\", \"admin\": true}]}",
+                3,
+                "rules alone",
+            ),
         ] {
             fs::write(file.path(), text).unwrap();
             let error = file.read().unwrap_err();

@@ -158,7 +158,7 @@ pub struct Users {
 }
 
 impl Users {
-    /// Takes users whose names differ; of two with one name, the later.
+    /// Takes users whose names differ; of two with one name, the later. Of `anonymous` only the rules count.
     pub fn new(drafts: impl IntoIterator<Item = Draft>) -> Users {
         let drafts: Vec<Draft> = drafts.into_iter().collect();
         let common: Vec<Rule> = drafts
@@ -169,9 +169,10 @@ impl Users {
         let mut users = Users::default();
         for draft in drafts {
             let rules = draft.rules.into_iter().chain(common.iter().cloned());
-            let rights = Rights::new(rules, draft.admin);
+            let is_anonymous = draft.name.is_anonymous();
+            let rights = Rights::new(rules, draft.admin && !is_anonymous);
             let user = Arc::new(User { name: draft.name, password: draft.password, rights });
-            for token in draft.tokens {
+            for token in draft.tokens.into_iter().filter(|_| !is_anonymous) {
                 users.by_token.insert(token.digest, (Arc::clone(&user), token.expires_at()));
             }
             users.by_name.insert(user.name().to_owned(), user);
