@@ -6,7 +6,7 @@
 //! | [`password`] | hashes that are slow to try |
 //! | [`token`] | secrets for programs |
 //! | [`credentials`] | what `Authorization` says; pure |
-//! | [`file`] | the file: read, checked, changed by one at a time |
+//! | [`mod@file`] | the file: read, checked, changed by one at a time |
 //!
 //! ```
 //! use cloudstore::users::{Draft, Users};
