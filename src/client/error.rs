@@ -148,6 +148,12 @@ impl ClientError {
         )
     }
 
+    /// Whether nobody takes connections there.
+    pub(super) fn is_no_server(&self) -> bool {
+        let ClientError::Unreachable { source, .. } = self else { return false };
+        matches!(source, http::ClientError::Io(reactor::Error::Connect { .. }) | http::ClientError::TimedOut)
+    }
+
     /// Whether it would meet everything else that is asked, too.
     pub fn is_about_the_server(&self) -> bool {
         matches!(

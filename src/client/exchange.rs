@@ -136,9 +136,7 @@ impl Asking {
 
     fn ended(self: Rc<Asking>, result: Result<Answer, ClientError>, time: Duration) {
         let wait = match &result {
-            Err(error) if error.is_passing() && self.remote.has_answered() => {
-                self.retry.borrow_mut().failed(time)
-            }
+            Err(error) if self.remote.may_recover(error) => self.retry.borrow_mut().failed(time),
             _ => None,
         };
         if let Some(wait) = wait {

@@ -457,7 +457,7 @@ impl Getting {
         if matches!(error, ClientError::Refused { status: 416, .. }) && position > 0 && !self.is_to_stdout() {
             return self.begin_anew();
         }
-        if !error.is_passing() || !self.remote.has_answered() {
+        if !self.remote.may_recover(&error) {
             return self.done(Err(error));
         }
         let now = self.remote.base().now();

@@ -357,7 +357,7 @@ impl Putting {
         if self.is_whole.get() {
             self.was_whole.set(Some((self.sent.get(), self.crc32c.get())));
         }
-        if !error.is_passing() || !self.remote.has_answered() {
+        if !self.remote.may_recover(&error) {
             return self.done(Err(error));
         }
         if self.is_used_up.get() {

@@ -84,9 +84,9 @@ impl Remote {
         self.inner.retry
     }
 
-    /// Whether it is known to be there: one that never was is not waited for.
-    pub(super) fn has_answered(&self) -> bool {
-        self.inner.has_answered.get()
+    /// Whether the same may go well a moment later. A server that never was there is not waited for.
+    pub(super) fn may_recover(&self, error: &ClientError) -> bool {
+        error.is_passing() && (self.inner.has_answered.get() || !error.is_no_server())
     }
 
     pub(super) fn answered(&self) {
