@@ -52,14 +52,13 @@ impl Bars {
             let (size, there, files) = (Cell::new(known.1), Cell::new(0), Cell::new((0, known.0)));
             Lines { multi, total, size, there, files }
         });
-        let bars = Bars {
+        // Nothing is drawn yet: a password may be asked for.
+        Bars {
             lines,
             running: RefCell::default(),
             is_waiting: Cell::new(false),
             says_waits: !is_quiet && !is_shown,
-        };
-        bars.tick();
-        bars
+        }
     }
 
     pub(crate) fn are_shown(&self) -> bool {

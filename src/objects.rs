@@ -15,6 +15,9 @@ use crate::transfer::{in_words, say, say_of};
 
 type Outcome = Result<ExitCode, Box<dyn Error>>;
 
+/// As the shell shows a program that SIGPIPE has ended.
+const UNREAD: u8 = 141;
+
 pub(crate) fn list(args: &LsArgs) -> Outcome {
     let client = connect::client(&args.server)?;
     let prefix = args.prefix.strip_prefix('/').unwrap_or(&args.prefix);
@@ -27,7 +30,9 @@ pub(crate) fn list(args: &LsArgs) -> Outcome {
         for entry in &page.entries {
             found = true;
             let line = if args.json { json(entry) } else { line(entry, args.long) };
-            writeln!(out, "{line}").map_err(ClientError::Write)?;
+            if let Err(error) = writeln!(out, "{line}") {
+                return unprinted(error);
+            }
         }
         match page.next {
             Some(next) if after.as_ref() == Some(&next) => {
@@ -37,11 +42,21 @@ pub(crate) fn list(args: &LsArgs) -> Outcome {
             next => after = next,
         }
     }
-    out.flush().map_err(ClientError::Write)?;
+    if let Err(error) = out.flush() {
+        return unprinted(error);
+    }
     if !found && !prefix.is_empty() {
         return Err(missing(prefix).into());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who has seen enough, as `head` has, need not be told.
+fn unprinted(error: io::Error) -> Outcome {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(ExitCode::from(UNREAD)),
+        _ => Err(ClientError::Write(error).into()),
+    }
 }
 
 fn page(client: &Client, path: &str) -> Result<Page, ClientError> {

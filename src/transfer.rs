@@ -145,6 +145,7 @@ fn run(args: &TransferArgs, tasks: impl IntoIterator<Item = Task>, teller: Telle
     }
     if teller.bars.are_shown() {
         let bars = Rc::clone(&teller.bars);
+        bars.tick();
         Event::interval(&base, move |_, _| bars.tick())?.add(Some(DRAWN))?;
     }
     base.dispatch()?;

@@ -384,7 +384,10 @@ fn nothing_is_replaced_by_surprise() {
     here.good(&["put", "a"]);
     here.write("a", b"two");
     let Ended { code, said, .. } = here.run(&["put", "a", "--no-replace"]);
-    assert!(code == 1 && said.starts_with("cloudstore: a "), "{said}");
+    assert!(
+        code == 1 && said.starts_with("cloudstore: there is an object a, and it stays as it is\n"),
+        "{said}"
+    );
     assert_eq!(host.get("/files/a").text(), "one");
 
     let Ended { code, said, .. } = here.run(&["get", "a"]);

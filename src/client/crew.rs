@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use reactor::http::{ClientTimeouts, Connection};
-use std::time::Duration;
 
 use super::error::ClientError;
 use super::get::{self, Fetched, Get, place_below};
@@ -98,12 +98,7 @@ impl Crew {
         watch: Rc<dyn Watch>,
         on_report: impl Fn(Report) + 'static,
     ) -> Result<Rc<Crew>, ClientError> {
-        let connection = || {
-            let connection = remote.connection()?;
-            connection.set_timeouts(ClientTimeouts { reply: STORING, ..ClientTimeouts::default() });
-            Ok(connection)
-        };
-        let idle = (0..jobs.max(1)).map(|_| connection()).collect::<Result<_, ClientError>>()?;
+        let idle = (0..jobs.max(1)).map(|_| remote.connection()).collect::<Result<_, ClientError>>()?;
         let crew = Rc::new(Crew {
             remote: remote.clone(),
             watch,
@@ -169,6 +164,7 @@ impl Crew {
     fn put(self: &Rc<Crew>, connection: Connection, put: Put, size: Option<u64>) {
         let number = self.next_number();
         self.watch.begins(number, &put.name, size);
+        connection.set_timeouts(ClientTimeouts { reply: STORING, ..ClientTimeouts::default() });
         let (me, name, path) = (Rc::clone(self), put.name.clone(), put.path.clone());
         let kept = connection.clone();
         put::start(&self.remote, &connection, put, (Rc::clone(&self.watch), number), move |result| {
@@ -178,6 +174,7 @@ impl Crew {
 
     fn get(self: &Rc<Crew>, connection: Connection, get: Get) {
         let number = self.next_number();
+        connection.set_timeouts(ClientTimeouts::default());
         self.watch.begins(number, &get.name, get.known.map(|(size, _)| size));
         let (me, name, path) = (Rc::clone(self), get.name.clone(), get.path.clone());
         let kept = connection.clone();

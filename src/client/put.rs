@@ -12,7 +12,7 @@ use reactor::http::{BodyStream, Connection, RequestBuilder};
 use reactor::{Event, EventFlags};
 use serde::Deserialize;
 
-use super::error::ClientError;
+use super::error::{ClientError, shown};
 use super::exchange::{Answer, ask, collect, crc32c_of, digest_of};
 use super::progress::Watch;
 use super::remote::{Remote, path_of};
@@ -298,7 +298,18 @@ impl Putting {
             Err(ClientError::Refused { status: 412, .. }) if self.was_whole.get().is_some() => {
                 self.look_again()
             }
+            Err(ClientError::Refused { status: 412, .. }) if self.put.is_new_only => {
+                self.done(Err(self.is_taken()));
+            }
             Err(error) => self.try_again(error),
+        }
+    }
+
+    fn is_taken(&self) -> ClientError {
+        ClientError::Refused {
+            status: 412,
+            code: "precondition_failed".to_owned(),
+            message: format!("there is an object {}, and it stays as it is", shown(&self.put.name)),
         }
     }
 
@@ -341,11 +352,7 @@ impl Putting {
                         Some(sent) if Some(sent.0) == size && Some(sent.1) == crc32c => {
                             Ok(Stored { size: sent.0, crc32c: sent.1, etag })
                         }
-                        _ => Err(ClientError::Refused {
-                            status: 412,
-                            code: "precondition_failed".to_owned(),
-                            message: format!("there is another {} by now", me.put.name),
-                        }),
+                        _ => Err(me.is_taken()),
                     }
                 });
                 me.done(result);
