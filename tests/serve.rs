@@ -405,3 +405,24 @@ fn a_service_manager_is_told_of_its_life() {
     assert_eq!(server.stop().0, Some(0));
     assert_eq!(heard(), "STOPPING=1\n");
 }
+
+#[test]
+fn an_index_that_is_made_anew_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(folder.path(), &[]);
+    assert_eq!(put(&server, "a", b"hello"), 201);
+    server.stop();
+    let index = folder.path().join("data/storage.data");
+    fs::write(&index, vec![7; 10_000]).unwrap();
+    let server = serve(folder.path(), &[]);
+    assert_eq!(connect(&server).ask("GET", "/files/a", &[], b"").status, 200);
+    let (_, _, said) = server.stop();
+    for text in [
+        "storage.data cannot be read as an index; it is kept as ",
+        "storage.data.damaged",
+        "made from the files files=1",
+    ] {
+        assert!(said.contains(text), "{text:?} is missing in {said}");
+    }
+    assert_eq!(fs::read(folder.path().join("data/storage.data.damaged")).unwrap(), vec![7; 10_000]);
+}
