@@ -112,12 +112,12 @@ Examples:
   cloudstore ls                what is at the top
   cloudstore ls photos/        what is in the folder
   cloudstore ls photos/2026 -r all whose names begin so, in folders too
-  cloudstore ls -l --json      for programs";
+  cloudstore ls --json         for programs";
 
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// A folder with a slash at the end, or how names begin.
-    #[arg(value_name = "PREFIX", default_value = "")]
+    /// A folder with a slash at the end, or how names begin. [default: the top]
+    #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
     /// With size, time and class.
     #[arg(short)]

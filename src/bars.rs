@@ -68,10 +68,7 @@ impl Bars {
     /// Rates go down also when nothing comes.
     pub(crate) fn tick(&self) {
         if let Some(lines) = &self.lines {
-            let (done, all) = lines.files.get();
-            lines.total.set_message(format!("{done}/{all} files"));
-            lines.total.set_length(lines.size.get());
-            lines.total.set_position(lines.there.get());
+            lines.show();
             lines.total.tick();
         }
     }
@@ -97,6 +94,30 @@ impl Bars {
     }
 }
 
+impl Lines {
+    fn add_bar(&self, running: &mut Running) {
+        if running.bar.is_some() {
+            return;
+        }
+        let bar = self.multi.add(ProgressBar::no_length());
+        bar.set_style(match running.size {
+            Some(_) => style(
+                "  {wide_msg} {bar:20} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left",
+            ),
+            None => style("  {wide_msg} {binary_bytes} {binary_bytes_per_sec}"),
+        });
+        bar.set_message(running.name.clone());
+        running.bar = Some(bar);
+    }
+
+    fn show(&self) {
+        let (done, all) = self.files.get();
+        self.total.set_message(format!("{done}/{all} files"));
+        self.total.set_length(self.size.get());
+        self.total.set_position(self.there.get());
+    }
+}
+
 /// All templates are ours, and good.
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -104,6 +125,14 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 impl Watch for Bars {
+    fn finds(&self, transfers: u64, bytes: u64) {
+        let Some(lines) = &self.lines else { return };
+        let (done, all) = lines.files.get();
+        lines.files.set((done, all.saturating_add(transfers)));
+        lines.size.set(lines.size.get().saturating_add(bytes));
+        lines.show();
+    }
+
     fn begins(&self, transfer: usize, name: &str, size: Option<u64>) {
         let Some(lines) = &self.lines else { return };
         let mut running = Running { name: shown(name), size, ..Running::default() };
@@ -112,7 +141,7 @@ impl Watch for Bars {
         // One that was not counted before.
         if begun >= all {
             lines.files.set((done, begun + 1));
-            lines.size.set(lines.size.get() + size.unwrap_or(0));
+            lines.size.set(lines.size.get().saturating_add(size.unwrap_or(0)));
         }
         running.counted = size.unwrap_or(0);
         self.running.borrow_mut().insert(transfer, running);
@@ -121,8 +150,10 @@ impl Watch for Bars {
     fn has_size(&self, transfer: usize, size: u64) {
         let Some(lines) = &self.lines else { return };
         if let Some(running) = self.running.borrow_mut().get_mut(&transfer) {
-            lines.size.set((lines.size.get() + size).saturating_sub(running.counted));
+            // What a server says may be any number.
+            lines.size.set(lines.size.get().saturating_add(size).saturating_sub(running.counted));
             (running.size, running.counted) = (Some(size), size);
+            lines.show();
         }
     }
 
@@ -135,14 +166,8 @@ impl Watch for Bars {
         let Some(running) = all.get_mut(&transfer) else { return };
         lines.there.set((lines.there.get() + position).saturating_sub(running.position));
         running.position = position;
-        if running.bar.is_none() && running.size.is_none_or(|size| size > position && size > SEEN) {
-            let bar = lines.multi.add(ProgressBar::no_length());
-            bar.set_style(match running.size {
-                Some(_) => style("  {wide_msg} {bar:20} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left"),
-                None => style("  {wide_msg} {binary_bytes} {binary_bytes_per_sec}"),
-            });
-            bar.set_message(running.name.clone());
-            running.bar = Some(bar);
+        if running.size.is_none_or(|size| size > position && size > SEEN) {
+            lines.add_bar(running);
         }
         if let Some(bar) = &running.bar {
             if let Some(size) = running.size {
@@ -153,12 +178,15 @@ impl Watch for Bars {
             }
             bar.set_position(position);
         }
-        lines.total.set_position(lines.there.get());
+        lines.show();
     }
 
     fn waits(&self, transfer: usize, why: &ClientError, _wait: Duration) {
-        if let Some(bar) = self.running.borrow().get(&transfer).and_then(|running| running.bar.as_ref()) {
-            bar.set_message(format!("waiting: {why}"));
+        if let Some(lines) = &self.lines {
+            if let Some(running) = self.running.borrow_mut().get_mut(&transfer) {
+                lines.add_bar(running);
+                running.bar.iter().for_each(|bar| bar.set_message(format!("waiting: {why}")));
+            }
         } else if self.says_waits && !self.is_waiting.replace(true) {
             crate::transfer::say(&format!("{why}; trying again"));
         }
@@ -173,6 +201,6 @@ impl Watch for Bars {
         }
         let (done, all) = lines.files.get();
         lines.files.set((done + 1, all));
-        lines.total.set_message(format!("{}/{all} files", done + 1));
+        lines.show();
     }
 }

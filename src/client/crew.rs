@@ -230,6 +230,7 @@ impl Crew {
             }
         };
         let mut refused = Vec::new();
+        let mut found = (0, 0);
         for entry in page.entries {
             if entry.is_folder() {
                 continue;
@@ -237,6 +238,7 @@ impl Crew {
             match place_below(&reading.top, &reading.folder, &entry.name) {
                 Ok(path) => {
                     let known = entry.size.zip(entry.crc32c());
+                    found = (found.0 + 1, known.map_or(found.1, |(size, _)| size.saturating_add(found.1)));
                     let get = Get { name: entry.name, path, replaces: reading.replaces, known };
                     self.found.borrow_mut().push_back(Task::Get(get));
                 }
@@ -245,6 +247,7 @@ impl Crew {
                 }
             }
         }
+        self.watch.finds(found.0, found.1);
         if let Some(next) = page.next {
             // A listing that goes on where it was would never end.
             match reading.after.as_ref() == Some(&next) {

@@ -6,6 +6,8 @@ use super::error::ClientError;
 
 /// Hears how transfers go on, from the loop.
 pub trait Watch {
+    /// So many more are to be done, with so many bytes: those of a folder.
+    fn finds(&self, transfers: u64, bytes: u64);
     /// One begins; `size` in bytes if it is known.
     fn begins(&self, transfer: usize, name: &str, size: Option<u64>);
     /// Its size is known by now, in bytes.
