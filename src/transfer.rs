@@ -82,7 +82,9 @@ pub(crate) fn get(args: &GetArgs) -> Outcome {
     for text in &args.names {
         tasks.push(task(text, args, is_to_stdout)?);
     }
-    run(&args.transfer, tasks, Teller::new(&args.transfer, (0, 0), is_to_stdout))
+    let mut teller = Teller::new(&args.transfer, (0, 0), is_to_stdout);
+    teller.when_stopped = "stopped; the same command goes on";
+    run(&args.transfer, tasks, teller)
 }
 
 fn task(text: &str, args: &GetArgs, is_to_stdout: bool) -> Result<Task, ClientError> {
@@ -158,6 +160,8 @@ struct Teller {
     bars: Rc<Bars>,
     is_json: bool,
     is_quiet: bool,
+    /// What is said when a signal ends it.
+    when_stopped: &'static str,
     started: Instant,
     files: Cell<u64>,
     bytes: Cell<u64>,
@@ -176,6 +180,7 @@ impl Teller {
             bars: Rc::new(Bars::new(args.quiet || is_torn, known)),
             is_json: args.json,
             is_quiet: args.quiet,
+            when_stopped: "stopped; nothing is stored in part",
             started: Instant::now(),
             files: Cell::new(0),
             bytes: Cell::new(0),
@@ -256,7 +261,7 @@ impl Teller {
             }
         }
         if stopped.is_some() {
-            parts.push("stopped; the same command does the rest".to_owned());
+            parts.push(self.when_stopped.to_owned());
         }
         if !self.is_quiet {
             let _ = writeln!(io::stderr(), "{}", parts.join(", "));

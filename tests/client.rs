@@ -308,6 +308,25 @@ fn a_put_that_is_cut_is_begun_again() {
 }
 
 #[test]
+fn a_folder_goes_through_many_cuts() {
+    let host = Host::new();
+    let cuts = || {
+        let at = (0..60).map(|n: u64| n * 7919 % 60_000);
+        at.map(|at| if at % 2 == 0 { Fate::CutDown(at) } else { Fate::CutUp(at) }).collect()
+    };
+    let mut here = Here::with(&Proxy::to(&host.address, cuts()).address);
+    for n in 0..1200 {
+        here.write(&format!("f/{:02}/{n}", n % 7), &sample(n * 17 % 3000));
+    }
+    let Ended { code, said, .. } = here.run(&["put", "f", "--quiet"]);
+    assert_eq!((code, said.as_str()), (0, ""));
+    let Ended { code, said, .. } =
+        here.through(&Proxy::to(&host.address, cuts()).address).run(&["get", "f/", "-o", "g", "--quiet"]);
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_eq!(tree(&here.at("f")), tree(&here.at("g")));
+}
+
+#[test]
 fn what_comes_from_a_pipe_is_sent_once() {
     let host = Host::new();
     let mut here = Here::with(&host.address);
@@ -708,7 +727,7 @@ fn a_get_that_is_stopped_keeps_what_came() {
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
         let end = ended(child.wait_with_output().unwrap());
         assert_eq!(end.code, code);
-        assert!(end.said.contains("1 not done, stopped; the same command does the rest"), "{}", end.said);
+        assert!(end.said.contains("1 not done, stopped; the same command goes on"), "{}", end.said);
         let line = &lines(&here.through(&host.address).good(&["get", "a", "--json"]))[0];
         assert!(line["resumed_from"].as_u64().unwrap() > 490_000);
         assert!(here.read("a") == content);
