@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use cloudstore::client::ServerUrl;
 use cloudstore::config::ServeArgs;
 use cloudstore::config::units::bytes;
 use reactor::Address;
 
+use crate::args::{
+    GET_EXAMPLES, GetArgs, LS_EXAMPLES, LsArgs, MOVE_EXAMPLES, MoveArgs, PUT_EXAMPLES, PutArgs, RM_EXAMPLES,
+    RmArgs, ServerArgs, StatArgs,
+};
 use crate::user::UserCommand;
 
 /// Self-hosted cloud storage for a LAN.
@@ -36,6 +39,34 @@ pub(crate) enum Command {
     ///
     /// Its own messages go to stderr.
     Backlog(BacklogArgs),
+    /// Send files and folders to a server.
+    ///
+    /// What is there under the same name is replaced when all of the new has arrived; --no-replace says otherwise. A put whose
+    /// connection breaks is begun again. The server's CRC-32C of what it has stored is compared with that of what was sent;
+    /// the time of the file is kept. A file that changes while it is sent is a failure, and not stored. Symlinks in folders are
+    /// left out, and told of.
+    #[command(after_help = PUT_EXAMPLES)]
+    Put(PutArgs),
+    /// Fetch objects and folders from a server.
+    ///
+    /// A get whose connection breaks goes on where it was, also in a later run. A file is in its place when it is whole and its
+    /// CRC-32C is what the server says; it has the time of the object.
+    #[command(after_help = GET_EXAMPLES)]
+    Get(GetArgs),
+    /// List what a server has.
+    #[command(after_help = LS_EXAMPLES)]
+    Ls(LsArgs),
+    /// Remove objects, or folders.
+    #[command(after_help = RM_EXAMPLES)]
+    Rm(RmArgs),
+    /// Give an object or a folder another name.
+    #[command(after_help = MOVE_EXAMPLES)]
+    Mv(MoveArgs),
+    /// Copy an object or a folder, on the server.
+    #[command(after_help = MOVE_EXAMPLES)]
+    Cp(MoveArgs),
+    /// Say what a server knows of objects.
+    Stat(StatArgs),
     /// Say who may do what on a server: users, their passwords, rules and tokens.
     ///
     /// A rule is VERBS:/PATH. VERBS are of read, create, replace and delete, with commas between, or all. / is everything,
@@ -83,18 +114,6 @@ pub(crate) enum IndexCommand {
     ///
     /// The list is an export, or the storage.data of the original. No object is made, changed or removed.
     Import(ImportArgs),
-}
-
-/// Where the server is.
-#[derive(Debug, Args)]
-pub(crate) struct ServerArgs {
-    /// The server, as in http://127.0.0.1:8081 or unix:/path. Else CLOUDSTORE_SERVER, else where the settings of a server
-    /// that is started here have it listen.
-    #[arg(long, value_name = "URL")]
-    pub(crate) server: Option<ServerUrl>,
-    /// The file with the settings that say where the server listens [default: as in serve]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

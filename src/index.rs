@@ -8,13 +8,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cloudstore::client::{Client, ClientError, ServerUrl, shown};
-use cloudstore::config::{Config, ServeArgs};
+use cloudstore::client::{Client, ClientError, shown};
 use reactor::http::ClientTimeouts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::{AuditArgs, IndexCommand, ServerArgs};
+use crate::args::ServerArgs;
+use crate::cli::{AuditArgs, IndexCommand};
+use crate::connect;
 
 type Outcome = Result<ExitCode, Box<dyn Error>>;
 
@@ -26,7 +27,7 @@ pub(crate) fn run(command: IndexCommand) -> Outcome {
         }
         IndexCommand::Rebuild(args) => audit(&args, "rebuild").map(|_| ExitCode::SUCCESS),
         IndexCommand::Export(args) => {
-            client(&args)?.fetch("/index", io::stdout())?;
+            connect::client(&args)?.fetch("/index", io::stdout())?;
             Ok(ExitCode::SUCCESS)
         }
         IndexCommand::Import(args) => import(&args.server, &args.file),
@@ -132,31 +133,9 @@ fn print(text: &str) -> Result<(), ClientError> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(ClientError::Write)
 }
 
-fn client(args: &ServerArgs) -> Result<Client, Box<dyn Error>> {
-    Ok(Client::new(server(args)?)?)
-}
-
 /// For what takes as long as there are objects.
 fn patient_client(args: &ServerArgs) -> Result<Client, Box<dyn Error>> {
-    let client = client(args)?;
+    let client = connect::client(args)?;
     client.set_timeouts(ClientTimeouts { reply: Duration::ZERO, ..ClientTimeouts::default() });
     Ok(client)
-}
-
-/// The server that is named, else the one that would be started here.
-fn server(args: &ServerArgs) -> Result<ServerUrl, Box<dyn Error>> {
-    if let Some(server) = &args.server {
-        return Ok(server.clone());
-    }
-    if args.config.is_none()
-        && let Some(text) = std::env::var_os("CLOUDSTORE_SERVER").filter(|text| !text.is_empty())
-    {
-        return Ok(text.to_string_lossy().parse::<ServerUrl>().map_err(ClientError::from)?);
-    }
-    let config = Config::load(&ServeArgs { config: args.config.clone(), ..ServeArgs::default() })?;
-    ServerUrl::of_listener(&config.listen).ok_or_else(|| {
-        let listen = &config.listen;
-        format!("the settings have the server listen on {listen}, which says no port: give --server URL")
-            .into()
-    })
 }

@@ -3,26 +3,24 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::http::{self, BodyStream, ClientTimeouts, Connection, ReplyEvent, RequestBuilder, Status};
-use reactor::{Address, Evbuffer, EventBase};
-use serde::Deserialize;
+use reactor::{Evbuffer, EventBase};
 
+use super::credentials::Credentials;
 use super::error::ClientError;
+use super::remote::Remote;
 use super::url::ServerUrl;
 
 /// A server, and the connection to it, which is kept from one call to the next.
 pub struct Client {
     base: EventBase,
     connection: Connection,
-    server: ServerUrl,
+    remote: Remote,
 }
 
-/// How long each of several addresses is tried.
-const TRIED: Duration = Duration::from_secs(5);
 /// What is read of a body before it is sent. Two of them wait at most.
 const PIECE: usize = 64 * 1024;
 /// Answers that are kept in memory.
@@ -35,27 +33,16 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Unknown`], [`ClientError::Unreachable`] if it has several addresses, [`ClientError::Loop`].
-    pub fn new(server: ServerUrl) -> Result<Client, ClientError> {
-        let places = match server.resolve() {
-            Ok(places) => places,
-            Err(source) => return Err(ClientError::Unknown { server: server.to_string(), source }),
-        };
-        let place = match reachable(&places) {
-            Ok(place) => place,
-            Err(source) => {
-                let source = http::ClientError::Io(reactor::Error::Io { what: "connect", source });
-                return Err(ClientError::Unreachable { server: server.to_string(), source });
-            }
-        };
+    pub fn new(server: ServerUrl, credentials: Option<Credentials>) -> Result<Client, ClientError> {
         let base = EventBase::new()?;
-        let connection = Connection::new(&base, &place)?;
-        connection.set_host(server.host());
-        Ok(Client { base, connection, server })
+        let remote = Remote::find(&base, server, credentials, Duration::ZERO)?;
+        let connection = remote.connection()?;
+        Ok(Client { base, connection, remote })
     }
 
     /// The server.
     pub fn server(&self) -> &ServerUrl {
-        &self.server
+        self.remote.server()
     }
 
     /// Sets how long it waits, from the next call on.
@@ -68,8 +55,21 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] if the answer is no success, and what else a [`ClientError`] says.
     pub fn ask(&self, method: &str, path: &str) -> Result<Vec<u8>, ClientError> {
+        self.ask_with(method, path, &[])
+    }
+
+    /// As [`ask`](Self::ask), with header fields.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Vec<u8>, ClientError> {
         let kept = Rc::<RefCell<Vec<u8>>>::default();
-        self.call(method, path, None, Box::new(Kept(Rc::clone(&kept))))?;
+        self.call(method, path, headers, None, Box::new(Kept(Rc::clone(&kept))))?;
         Ok(kept.take())
     }
 
@@ -79,7 +79,7 @@ impl Client {
     /// As [`ask`](Self::ask), and [`ClientError::Read`].
     pub fn send(&self, method: &str, path: &str, from: impl Read + 'static) -> Result<Vec<u8>, ClientError> {
         let kept = Rc::<RefCell<Vec<u8>>>::default();
-        self.call(method, path, Some(Box::new(from)), Box::new(Kept(Rc::clone(&kept))))?;
+        self.call(method, path, &[], Some(Box::new(from)), Box::new(Kept(Rc::clone(&kept))))?;
         Ok(kept.take())
     }
 
@@ -88,55 +88,43 @@ impl Client {
     /// # Errors
     /// As [`ask`](Self::ask), and [`ClientError::Write`]. What came until then is written.
     pub fn fetch(&self, path: &str, to: impl Write + 'static) -> Result<(), ClientError> {
-        self.call("GET", path, None, Box::new(to))
+        self.call("GET", path, &[], None, Box::new(to))
     }
 
     fn call(
         &self,
         method: &str,
         path: &str,
+        headers: &[(&str, &str)],
         from: Option<Box<dyn Read>>,
         to: Box<dyn Write>,
     ) -> Result<(), ClientError> {
-        let request = self.connection.request(method, &self.server.target(path)).header("Accept", "*/*");
+        let mut request = self.remote.request(&self.connection, method, path);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
         let call = Rc::new(Call {
-            server: self.server.clone(),
+            remote: self.remote.clone(),
             to: RefCell::new(to),
             refused: RefCell::default(),
             failed: Cell::default(),
             is_over: Cell::new(false),
         });
         let begun = call.begin(request, from);
-        begun.map_err(|error| ClientError::of_exchange(&self.server, error))?;
+        begun.map_err(|error| self.remote.failure(error))?;
         self.base.dispatch()?;
         match call.failed.take() {
             Some(error) => Err(error),
             None if call.is_over.get() => Ok(()),
-            None => Err(ClientError::of_exchange(&self.server, http::ClientError::Closed)),
+            None => Err(self.remote.failure(http::ClientError::Closed)),
         }
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Client").field("server", self.server()).finish_non_exhaustive()
     }
-}
-
-/// The first address that takes a connection; a single one is not asked.
-fn reachable(places: &[Address]) -> io::Result<Address> {
-    let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for place in places {
-        let Address::Inet(inet) = place else { return Ok(place.clone()) };
-        if places.len() == 1 {
-            return Ok(place.clone());
-        }
-        match TcpStream::connect_timeout(inet, TRIED) {
-            Ok(_) => return Ok(place.clone()),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused)
 }
 
 /// An answer in memory.
@@ -159,7 +147,7 @@ impl Write for Kept {
 
 /// One request and its answer.
 struct Call {
-    server: ServerUrl,
+    remote: Remote,
     to: RefCell<Box<dyn Write>>,
     /// The status of an answer that is no success, and what came of it.
     refused: RefCell<Option<(Status, Vec<u8>)>>,
@@ -202,14 +190,14 @@ impl Call {
             ReplyEvent::End => {
                 let ended = self.to.borrow_mut().flush();
                 if let Some((status, body)) = self.refused.take() {
-                    self.fail(self.refusal(status, &body));
+                    self.fail(self.remote.refusal(status, &body));
                 } else if let Err(error) = ended {
                     self.fail(ClientError::Write(error));
                 }
                 self.end(connection);
             }
             ReplyEvent::Failed(error) => {
-                self.fail(ClientError::of_exchange(&self.server, error));
+                self.fail(self.remote.failure(error));
                 self.end(connection);
             }
         }
@@ -241,19 +229,6 @@ impl Call {
         self.is_over.set(true);
         connection.base().loop_break();
     }
-
-    fn refusal(&self, status: Status, body: &[u8]) -> ClientError {
-        /// As the server writes it.
-        #[derive(Deserialize)]
-        struct Problem {
-            message: String,
-        }
-        let message = match serde_json::from_slice::<Problem>(body) {
-            Ok(Problem { message }) => shown(&message),
-            Err(_) => format!("{} answers {} {}", self.server, status.code(), status.reason()),
-        };
-        ClientError::Refused { status: status.code(), message }
-    }
 }
 
 /// Sends the next piece, or the end.
@@ -270,16 +245,4 @@ fn pass_on(from: &mut Box<dyn Read>, piece: &mut [u8], stream: &BodyStream) -> i
         Some(bytes) => _ = stream.write(bytes),
     }
     Ok(())
-}
-
-/// Text of a server for a terminal, which is not told what to do by it: control characters are escaped.
-pub fn shown(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if c.is_control() {
-            out.extend(c.escape_default())
-        } else {
-            out.push(c)
-        }
-        out
-    })
 }

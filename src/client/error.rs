@@ -1,6 +1,7 @@
 //! What can go wrong in this room, and with which code a program ends then.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use reactor::http;
 
@@ -34,6 +35,8 @@ pub enum ClientError {
     Refused {
         /// The status of its answer.
         status: u16,
+        /// What a program tells cases apart by, as in `not_found`; empty if it says none.
+        code: String,
         /// What it says, in a sentence.
         message: String,
     },
@@ -59,6 +62,52 @@ pub enum ClientError {
         /// Why.
         source: http::ClientError,
     },
+    /// A file of this machine could not be opened, read, written or put in its place.
+    #[error("cannot {act} {}: {source}", .path.display())]
+    Local {
+        /// What was to be done with it.
+        act: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of this machine is not touched as it is.
+    #[error("{} {why}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is the matter, and what to do.
+        why: String,
+    },
+    /// What can be read only once was read, and did not arrive.
+    #[error("{} {why}", .path.display())]
+    Broken {
+        /// What was read.
+        path: PathBuf,
+        /// What is the matter, and what to do.
+        why: String,
+        /// What has happened.
+        source: Box<ClientError>,
+    },
+    /// What arrived is not what was sent.
+    #[error("{name} did not arrive as it was sent: its CRC-32C is {found:08x}, not {expected:08x}; {advice}")]
+    Mismatch {
+        /// The object.
+        name: String,
+        /// That of what arrived.
+        found: u32,
+        /// That of what was sent.
+        expected: u32,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// It cannot be gone on with.
+    #[error("{0}")]
+    Failed(String),
+    /// Something is wrong with what was asked for.
+    #[error("{0}")]
+    Usage(String),
     /// The event loop refused.
     #[error("cannot use the event loop: {0}")]
     Loop(#[from] reactor::Error),
@@ -68,10 +117,11 @@ impl ClientError {
     /// The code with which a program ends: 1 failed, 2 wrongly used, 3 not found, 4 not allowed, 5 unreachable.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ClientError::Url(_) => 2,
+            ClientError::Url(_) | ClientError::Usage(_) => 2,
             ClientError::Refused { status: 404 | 410, .. } => 3,
             ClientError::Refused { status: 401 | 403, .. } => 4,
             ClientError::Unknown { .. } | ClientError::Unreachable { .. } => 5,
+            ClientError::Broken { source, .. } => source.exit_code(),
             _ => 1,
         }
     }
@@ -79,6 +129,40 @@ impl ClientError {
     /// For an answer that is none of this server's kind.
     pub fn strange(server: &ServerUrl, why: impl ToString) -> ClientError {
         ClientError::Strange { server: server.to_string(), why: why.to_string() }
+    }
+
+    pub(super) fn local(act: &'static str, path: &Path, source: io::Error) -> ClientError {
+        ClientError::Local { act, path: path.to_owned(), source }
+    }
+
+    pub(super) fn file(path: &Path, why: impl Into<String>) -> ClientError {
+        ClientError::File { path: path.to_owned(), why: why.into() }
+    }
+
+    /// Whether the same may go well a moment later.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            ClientError::Unreachable { .. }
+                | ClientError::Refused { status: 408 | 429 | 502 | 503 | 504, .. }
+        )
+    }
+
+    /// Whether nobody takes connections there.
+    pub(super) fn is_no_server(&self) -> bool {
+        let ClientError::Unreachable { source, .. } = self else { return false };
+        matches!(source, http::ClientError::Io(reactor::Error::Connect { .. }) | http::ClientError::TimedOut)
+    }
+
+    /// Whether it would meet everything else that is asked, too.
+    pub fn is_about_the_server(&self) -> bool {
+        matches!(
+            self,
+            ClientError::Unknown { .. }
+                | ClientError::Unreachable { .. }
+                | ClientError::Strange { .. }
+                | ClientError::Refused { status: 401, .. }
+        )
     }
 
     pub(super) fn of_exchange(server: &ServerUrl, source: http::ClientError) -> ClientError {
@@ -91,4 +175,21 @@ impl ClientError {
             source => ClientError::Unreachable { server: name, source },
         }
     }
+}
+
+/// Text of a server for a terminal, which is not told what to do by it: control characters are escaped.
+pub fn shown(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_control() || is_directional(c) {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+        out
+    })
+}
+
+/// What has a terminal show text in another order than it has.
+fn is_directional(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

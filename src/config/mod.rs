@@ -131,8 +131,8 @@ const MAX_CONNECTIONS: usize = 12_000;
 const DATA: &str = "./data";
 const USERS: &str = "users.json";
 const PREFIX: &str = "CLOUDSTORE_";
-/// Variables that are no settings of a server: where its file is, and where clients find it.
-const OTHERS: [&str; 2] = ["CONFIG", "SERVER"];
+/// Variables that are no settings of a server: where its file is, where clients find it, and what they say of themselves.
+const OTHERS: [&str; 5] = ["CONFIG", "SERVER", "USER", "PASSWORD", "TOKEN"];
 
 impl Config {
     /// Reads the settings from these options, the environment and the file that they name. Called again it reads them
