@@ -3,10 +3,11 @@
 use reactor::http::{BodyError, Reply, Request};
 use serde::Serialize;
 
-use super::json;
+use super::{json, page};
 use crate::storage::{Folder, Name, NameError, StoreError};
 
-/// Why a request is not done. It is sent as JSON: `{"error":"name_invalid","message":"…","name":"…"}`.
+/// Why a request is not done. It is sent as JSON, `{"error":"name_invalid","message":"…","name":"…"}`, or to a person as a
+/// page.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: u16,
@@ -58,6 +59,10 @@ impl Problem {
         self.status
     }
 
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -77,12 +82,15 @@ impl Problem {
     }
 
     fn reply(self, request: Request) -> Reply {
-        let shown = Shown { error: self.code, message: &self.message, name: self.name.as_deref() };
-        let mut reply = request.reply(self.status).header("Cache-Control", "no-store");
-        for (name, value) in &self.headers {
-            reply = reply.header(name, value);
-        }
-        json::body(reply, &shown)
+        let reply = match page::is_for(&request) {
+            true => page::problem(request, self.status, self.code, &self.message, self.name.as_deref()),
+            false => {
+                let shown = Shown { error: self.code, message: &self.message, name: self.name.as_deref() };
+                json::body(request.reply(self.status), &shown)
+            }
+        };
+        let reply = reply.header("Cache-Control", "no-store");
+        self.headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value))
     }
 }
 
