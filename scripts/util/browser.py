@@ -160,7 +160,7 @@ class Page:
     def until(self, expression, seconds=30):
         """Asks again and again until it is so."""
         deadline = time.monotonic() + seconds
-        while not self.evaluate(expression):
+        while not self.evaluate(f"!!({expression})"):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"it never came to: {expression}")
             time.sleep(0.02)

@@ -209,7 +209,8 @@ fn refusals_are_pages_for_people() {
 #[test]
 fn a_form_stores_files_and_goes_back_to_the_folder() {
     let host = Host::new();
-    let content = sample(3_000_000);
+    // More than is packed at once.
+    let content = sample(8 << 20);
     let body = form(&[
         field("class", "deep"),
         field("folder", " new/sub/ "),

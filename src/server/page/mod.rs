@@ -71,7 +71,6 @@ fn describe(reply: Reply) -> Reply {
         .header("X-Content-Type-Options", "nosniff")
         // Without one, forms would not say where they come from.
         .header("Referrer-Policy", "same-origin")
-        .header("Cross-Origin-Opener-Policy", "same-origin")
 }
 
 /// The headers of a page that shows what is there now.

@@ -39,10 +39,13 @@ document.addEventListener("DOMContentLoaded", () => {
     return say("hours", { n: Math.round(seconds / 3600) });
   }
 
-  function tell(text) {
-    const line = document.createElement("p");
-    line.textContent = text;
-    $("told").replaceChildren(line);
+  let silence = 0;
+
+  // Says something; aloud only, if it is seen anyway.
+  function tell(text, isSeen = false) {
+    $("told").replaceChildren(make("p", { textContent: text, className: isSeen ? "quiet" : "" }));
+    clearTimeout(silence);
+    silence = setTimeout(() => $("told").replaceChildren(), 10000);
   }
 
   // In a path, all but slashes is encoded.
@@ -106,7 +109,7 @@ document.addEventListener("DOMContentLoaded", () => {
     address.search = `?sort=${isUp ? "" : "-"}${by}`;
     history.replaceState(null, "", address);
     link.href = `?sort=${isUp ? "-" : ""}${by}`;
-    tell(say("sorted", { column: link.textContent }));
+    tell(say("sorted", { column: link.textContent }), true);
   }
 
   let telling = 0;
@@ -126,7 +129,7 @@ document.addEventListener("DOMContentLoaded", () => {
     clearTimeout(telling);
     telling = setTimeout(() => {
       if (!text) return tell("");
-      tell(n === 0 ? say("filteredNone") : plural("filtered", n));
+      tell(n === 0 ? say("filteredNone") : plural("filtered", n), n > 0);
     }, 400);
   }
 
@@ -400,7 +403,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const texts = [];
     if (stored) texts.push(plural("over", stored));
     if (failed) texts.push(say("overFailed", { n: number(failed) }));
-    if (texts.length) tell(texts.join(" "));
+    tell(texts.join(" "));
     if (isRefreshNeeded) {
       isRefreshNeeded = false;
       refresh();
@@ -419,11 +422,11 @@ document.addEventListener("DOMContentLoaded", () => {
     const failed = counted.filter((item) => item.state === "failed").length;
     const isRunning = items.some((item) => item.isRunning());
     $("all").max = Math.max(1, all);
-    $("all").value = isRunning || all ? done : 1;
+    $("all").value = all || !counted.length ? done : 1;
     const now = performance.now();
     marks = marks.filter((mark) => now - mark.at < 6000 && mark.done <= done);
     marks.push({ at: now, done });
-    const texts = [say("summary", { done: number(stored), n: number(counted.length) })];
+    const texts = counted.length ? [say("summary", { done: number(stored), n: number(counted.length) })] : [];
     if (failed) texts.push(say("summaryFailed", { failed: number(failed) }));
     if (isRunning) {
       texts.push(say("progress", { done: size(done), total: size(all) }));
@@ -449,7 +452,7 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const { file, path } of found) {
       items.push(new Item(file, (below ? `${below}/` : "") + path, storageClass));
     }
-    tell(plural("begun", found.length));
+    tell(plural("begun", found.length), true);
     clock ||= setInterval(total, 500);
     begin();
   }
@@ -550,4 +553,5 @@ document.addEventListener("DOMContentLoaded", () => {
   });
 
   localize();
+  if ($("told").firstChild) tell($("told").textContent);
 });
