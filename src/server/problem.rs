@@ -82,15 +82,16 @@ impl Problem {
     }
 
     fn reply(self, request: Request) -> Reply {
-        let reply = match page::is_for(&request) {
-            true => page::problem(request, self.status, self.code, &self.message, self.name.as_deref()),
-            false => {
-                let shown = Shown { error: self.code, message: &self.message, name: self.name.as_deref() };
-                json::body(request.reply(self.status), &shown)
-            }
-        };
-        let reply = reply.header("Cache-Control", "no-store");
-        self.headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value))
+        let shown = Shown { error: self.code, message: &self.message, name: self.name.as_deref() };
+        let is_for_people = page::is_for(&request);
+        let mut reply = request.reply(self.status).header("Cache-Control", "no-store");
+        for (name, value) in &self.headers {
+            reply = reply.header(name, value);
+        }
+        match is_for_people {
+            true => page::problem(reply, self.status, self.code, &self.message, self.name.as_deref()),
+            false => json::body(reply, &shown),
+        }
     }
 }
 

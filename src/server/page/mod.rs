@@ -78,10 +78,10 @@ fn describe_current(reply: Reply) -> Reply {
     describe(reply).header("Cache-Control", "no-cache").header("Vary", "Accept, Accept-Language, Cookie")
 }
 
-/// Gives a problem's answer a body for people.
-pub(crate) fn problem(request: Request, status: u16, code: &str, message: &str, name: Option<&str>) -> Reply {
-    let text = html::problem(language(&request), status, code, message, name);
-    describe(request.reply(status)).body(text)
+/// Gives the answer to a problem a body for people.
+pub(crate) fn problem(reply: Reply, status: u16, code: &str, message: &str, name: Option<&str>) -> Reply {
+    let text = html::problem(language(reply.request()), status, code, message, name);
+    describe(reply).body(text)
 }
 
 /// The query without some of its parameters, as it came.

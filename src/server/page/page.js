@@ -376,6 +376,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const query = new URLSearchParams({ limit: "1", prefix: name.slice(at) });
     const address = `${pathOf(name.slice(0, at))}?${query}`;
     const answer = await fetch(address, { headers: { Accept: "application/json" }, cache: "no-store" });
+    // Who may write without reading is told when the file is there.
+    if (answer.status === 403) return false;
     if (!answer.ok) throw new Error(why(answer.status, await answer.text()));
     const { entries } = await answer.json();
     return entries.some((entry) => entry.name === name);
