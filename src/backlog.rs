@@ -9,6 +9,7 @@ use logger::{Durability, Level, Logger, error, info};
 use reactor::{Event, EventBase};
 
 use crate::cli::BacklogArgs;
+use crate::supervisor;
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -35,7 +36,9 @@ pub(crate) fn run(args: BacklogArgs) -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout();
     let _ = writeln!(out, "listening on {}, writing to {shown}", backlog.local_address()?)
         .and_then(|()| out.flush());
+    supervisor::ready();
     base.dispatch()?;
+    supervisor::stopping();
     backlog.close();
     let counters = backlog.counters();
     info!(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use cloudstore::client::ServerUrl;
 use cloudstore::config::ServeArgs;
 use cloudstore::config::units::bytes;
@@ -39,6 +40,23 @@ pub(crate) enum Command {
     /// Check the settings of a server, or show them.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what a shell completes the command line by.
+    #[command(after_help = "\
+        bash: cloudstore completions bash > ~/.local/share/bash-completion/completions/cloudstore\n\
+        zsh:  cloudstore completions zsh > _cloudstore, in a folder of $fpath\n\
+        fish: cloudstore completions fish > ~/.config/fish/completions/cloudstore.fish")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands to a folder.
+    ///
+    /// To read it: cloudstore man | man -l -
+    Man {
+        /// Write cloudstore.1 and one page for each command here; the folder is made.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
 }
 
 /// Exit codes of all: 0 done, 1 failed, 2 wrongly used, 4 not allowed, 5 the server cannot be reached.

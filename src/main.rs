@@ -3,8 +3,10 @@
 mod backlog;
 mod cli;
 mod index;
+mod manual;
 mod serve;
 mod settings;
+mod supervisor;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -20,6 +22,8 @@ fn main() -> ExitCode {
         Command::Backlog(args) => backlog::run(args).map(|()| ExitCode::SUCCESS),
         Command::Index(command) => index::run(command),
         Command::Config(command) => settings::run(&command).map(|()| ExitCode::SUCCESS),
+        Command::Completions { shell } => manual::complete(shell).map(|()| ExitCode::SUCCESS),
+        Command::Man { out } => manual::pages(out.as_deref()).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "cloudstore: {error}");

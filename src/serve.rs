@@ -15,6 +15,8 @@ use logger::{Durability, Layout, Level, Logger, Overflow, error, info, log, warn
 use reactor::{Address, Event, EventBase};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::supervisor;
+
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
@@ -58,6 +60,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     // A closed stdout is no reason not to serve.
     let mut out = io::stdout();
     let _ = writeln!(out, "listening on {place}").and_then(|()| out.flush());
+    supervisor::ready();
     info!(target: "server", "listening on {}", place);
 
     // Until then a second signal can cut short what the first one waits for.
@@ -91,6 +94,7 @@ fn on_signals(
                 warn!(target: "server", "asked to end once more: what is under way is cut off");
                 return drainer.stop();
             }
+            supervisor::stopping();
             info!(target: "server", "ends when the requests that are under way are answered; once more ends them");
             drainer.drain();
         })?;

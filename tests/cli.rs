@@ -25,7 +25,7 @@ fn help_goes_to_stdout_and_says_what_it_is() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("Self-hosted cloud storage"), "{text}");
     assert!(text.contains("--version"), "{text}");
-    assert!(text.contains("backlog  Receive the records"), "{text}");
+    assert!(text.contains("backlog      Receive the records"), "{text}");
 }
 
 #[test]
@@ -111,4 +111,40 @@ fn bad_settings_are_named_on_stderr() {
     }
     assert_eq!(config(folder.path(), &["check", "--no-such"]).0, Some(2));
     assert_eq!(config(folder.path(), &[]).0, Some(2));
+}
+
+#[test]
+fn every_shell_is_told_what_completes() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = cloudstore(&["completions", shell]);
+        assert!(output.status.success(), "{shell}");
+        let script = String::from_utf8(output.stdout).unwrap();
+        for word in ["serve", "backlog", "durability"] {
+            assert!(script.contains(word), "{shell} does not complete {word}");
+        }
+    }
+    assert_eq!(cloudstore(&["completions", "nosh"]).status.code(), Some(2));
+}
+
+#[test]
+fn each_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("share/man1");
+    let output = cloudstore(&["man", "--out", pages.to_str().unwrap()]);
+    assert!(output.status.success() && output.stdout.is_empty());
+    for (page, text) in [
+        ("cloudstore.1", "cloudstore\\-serve(1)"),
+        ("cloudstore-serve.1", "SIGHUP reads the settings again"),
+        ("cloudstore-index-check.1", "Say where the index and the objects differ"),
+    ] {
+        let written = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(written.starts_with(".ie ") && written.contains(text), "{page}: {written}");
+    }
+    let output = cloudstore(&["man"]);
+    assert!(String::from_utf8(output.stdout).unwrap().contains("Self\\-hosted cloud storage"));
+
+    let output = cloudstore(&["man", "--out", pages.join("cloudstore.1").to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.starts_with("cloudstore: cannot write manual pages to "), "{message}");
 }

@@ -387,3 +387,42 @@ fn every_record_is_one_line_at_the_level_that_it_deserves() {
     }
     assert_eq!(log.lines().filter(|line| line.contains(" ERROR ")).count(), 1, "{log}");
 }
+
+#[test]
+fn a_service_manager_is_told_of_its_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let arguments = [&["serve", "--listen", "127.0.0.1:0", "--data", "data"][..], &FEW].concat();
+    let mut command = program::cloudstore(folder.path(), &arguments);
+    let server = Program::run(command.env("NOTIFY_SOCKET", &path));
+    let heard = || {
+        let mut message = [0; 64];
+        let len = manager.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..len]).into_owned()
+    };
+    assert_eq!(heard(), "READY=1\n");
+    assert_eq!(server.stop().0, Some(0));
+    assert_eq!(heard(), "STOPPING=1\n");
+}
+
+#[test]
+fn an_index_that_is_made_anew_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(folder.path(), &[]);
+    assert_eq!(put(&server, "a", b"hello"), 201);
+    server.stop();
+    let index = folder.path().join("data/storage.data");
+    fs::write(&index, vec![7; 10_000]).unwrap();
+    let server = serve(folder.path(), &[]);
+    assert_eq!(connect(&server).ask("GET", "/files/a", &[], b"").status, 200);
+    let (_, _, said) = server.stop();
+    for text in [
+        "storage.data cannot be read as an index; it is kept as ",
+        "storage.data.damaged",
+        "made from the files files=1",
+    ] {
+        assert!(said.contains(text), "{text:?} is missing in {said}");
+    }
+    assert_eq!(fs::read(folder.path().join("data/storage.data.damaged")).unwrap(), vec![7; 10_000]);
+}

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 
 /// What is to be opened.
@@ -43,7 +43,10 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn write_at(&self, file: &File, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Writes all of these, at most 1024, one behind the other; in one call, if the system takes them so.
     fn write_slices_at(&self, file: &File, at: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()>;
+    /// Cuts a file, or lengthens it by room that the disk keeps for it: what is written there later finds some.
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Has the disk keep room behind the end of a file for it to be doubled, within limits, if the disk can and has it.
+    fn reserve(&self, file: &File, len: u64);
     /// Copies at most `len` bytes from the same place in `from`; shares the blocks where the disk can. 0 at its end.
     fn copy(&self, from: &File, to: &File, at: u64, len: usize) -> io::Result<usize>;
     /// What the file says of itself; None if nothing.
@@ -72,9 +75,17 @@ const ATTRIBUTE: &str = "user.cloudstore";
 /// A tag has two names of at most 1024 bytes and some numbers.
 const LONGEST_TAG: usize = 4096;
 
+/// What is kept behind the end of a file, in bytes: an index doubles, but one that is large does so rarely, and has free pages.
+const LEAST_RESERVED: u64 = 1024 * 1024;
+const MOST_RESERVED: u64 = 64 * 1024 * 1024;
+
 /// The real disk.
 #[derive(Debug)]
 pub(crate) struct RealDisk;
+
+fn allocate(file: &File, how: FallocateFlags, at: u64, len: u64) -> rustix::io::Result<()> {
+    rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, how, at, len))
+}
 
 /// Whether the kernel resolves paths beneath a folder by itself.
 static HAS_OPENAT2: AtomicBool = AtomicBool::new(true);
@@ -185,7 +196,18 @@ impl Disk for RealDisk {
     }
 
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
-        file.set_len(len)
+        let have = file.metadata()?.len();
+        if len <= have {
+            return file.set_len(len);
+        }
+        match allocate(file, FallocateFlags::empty(), have, len - have) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(len),
+            done => Ok(done?),
+        }
+    }
+
+    fn reserve(&self, file: &File, len: u64) {
+        let _ = allocate(file, FallocateFlags::KEEP_SIZE, len, len.clamp(LEAST_RESERVED, MOST_RESERVED));
     }
 
     fn copy(&self, from: &File, to: &File, at: u64, len: usize) -> io::Result<usize> {
@@ -341,6 +363,10 @@ impl Disk for Sidecars {
 
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         self.disk.set_len(file, len)
+    }
+
+    fn reserve(&self, file: &File, len: u64) {
+        self.disk.reserve(file, len);
     }
 
     fn copy(&self, from: &File, to: &File, at: u64, len: usize) -> io::Result<usize> {

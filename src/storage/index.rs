@@ -214,6 +214,10 @@ impl Place {
 
     /// A file that was changed behind its back can make redb panic: that is damage too.
     fn database(&self, file: File) -> Result<Database, DatabaseError> {
+        // What is removed when the disk is full makes room only after it has taken some, here.
+        if let Ok(data) = file.metadata() {
+            self.disk.reserve(&file, data.len());
+        }
         let backend = Backend { disk: Arc::clone(&self.disk), file, is_synced: self.is_synced };
         let cache = self.cache;
         let open = move || {
@@ -637,7 +641,9 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.set_len(&self.file, len)
+        self.disk.set_len(&self.file, len)?;
+        self.disk.reserve(&self.file, len);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {

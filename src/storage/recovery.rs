@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use logger::{info, warn};
 use redb::Database;
 use rustix::fs::FileType;
 
@@ -154,9 +156,11 @@ pub(crate) fn open_index(tiers: &Tiers, place: &Place, high: &AtomicU64) -> Resu
     };
     let database = place.create()?;
     let mut found = Vec::new();
+    let mut files = 0_u64;
     for class in [Class::Low, Class::Deep] {
         let mut walk = Walk::new(class);
         while let Some((path, met)) = walk.next(tiers)? {
+            files += 1;
             let what = match met {
                 Met::File(file) => look(tiers, class, &path, &file, high)?,
                 Met::Foreign(why) => Err(why),
@@ -170,10 +174,27 @@ pub(crate) fn open_index(tiers: &Tiers, place: &Place, high: &AtomicU64) -> Resu
     }
     if let Some(old) = aside {
         let is_original = take_over(&database, high, tiers, &old)?;
-        place.put_aside(if is_original { "original" } else { "damaged" })?;
+        let ending = if is_original { "original" } else { "damaged" };
+        place.put_aside(ending)?;
+        tell_aside(&place.path, ending);
     }
     place.put_in_place()?;
+    if files > 0 {
+        info!(target: "storage", files = files; "there was no index; it is made from the files");
+    }
     Ok(database)
+}
+
+fn tell_aside(path: &Path, ending: &str) {
+    let path = path.display();
+    match ending {
+        "original" => {
+            info!(target: "storage", "{} was a list of the original; it is kept as {}.{}", path, path, ending)
+        }
+        _ => {
+            warn!(target: "storage", "{} cannot be read as an index; it is kept as {}.{}", path, path, ending)
+        }
+    }
 }
 
 /// Rows that are written at once, so that their number does not matter for memory.

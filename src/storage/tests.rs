@@ -141,6 +141,8 @@ impl Disk for FaultyDisk {
         Self::done(self.step()?, Ok(()))
     }
 
+    fn reserve(&self, _: &File, _: u64) {}
+
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         if self.is_full.load(Ordering::SeqCst) && file.metadata()?.len() < len {
             return Err(Errno::NOSPC.into());

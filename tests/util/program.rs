@@ -33,8 +33,12 @@ pub struct Program {
 
 impl Program {
     pub fn start(folder: &Path, arguments: &[&str]) -> Program {
-        let mut child =
-            cloudstore(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Program::run(&mut cloudstore(folder, arguments))
+    }
+
+    /// As [`start`](Self::start), of a command that is made up already.
+    pub fn run(command: &mut Command) -> Program {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let (sender, stderr) = channel();
