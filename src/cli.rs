@@ -10,6 +10,8 @@ use cloudstore::config::ServeArgs;
 use cloudstore::config::units::bytes;
 use reactor::Address;
 
+use crate::user::UserCommand;
+
 /// Self-hosted cloud storage for a LAN.
 #[derive(Debug, Parser)]
 #[command(name = "cloudstore", version, arg_required_else_help = true)]
@@ -34,6 +36,9 @@ pub(crate) enum Command {
     ///
     /// Its own messages go to stderr.
     Backlog(BacklogArgs),
+    /// Say who may do what on a server: users, their passwords, rules and tokens.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Look after the index of a server's objects, while it runs.
     #[command(subcommand)]
     Index(IndexCommand),

@@ -7,6 +7,7 @@ mod manual;
 mod serve;
 mod settings;
 mod supervisor;
+mod user;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Backlog(args) => backlog::run(args).map(|()| ExitCode::SUCCESS),
+        Command::User(command) => user::run(command).map(|()| ExitCode::SUCCESS),
         Command::Index(command) => index::run(command),
         Command::Config(command) => settings::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => manual::complete(shell).map(|()| ExitCode::SUCCESS),

@@ -703,7 +703,8 @@ fn a_folder_is_listed_page_by_page() {
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let options = ListOptions { prefix: prefix.to_owned(), after, limit, is_deep };
+            let options =
+                ListOptions { prefix: prefix.to_owned(), after, limit, is_deep, ..ListOptions::default() };
             let page: Page = rig.wait(|done| rig.store.list(&folder, options, done)).unwrap();
             assert!(page.entries.len() <= limit);
             found.extend(page.entries.into_iter().map(|entry| match entry {

@@ -6,6 +6,7 @@ use reactor::http::Request;
 use serde::Serialize;
 
 use super::conditions::{Conditions, Current};
+use super::grant::Grant;
 use super::problem::Problem;
 use super::service::Service;
 use super::target::{self, Target};
@@ -84,7 +85,7 @@ fn delete_folder(service: &Rc<Service>, request: Request, folder: Folder) {
 }
 
 /// What a POST asks to be done with what its path names.
-enum Wish {
+pub(crate) enum Wish {
     Move(String),
     Copy(String),
     Class(Class),
@@ -92,14 +93,15 @@ enum Wish {
 }
 
 /// Answers POST with `?move=`, `?copy=`, `?class=` or `?delete`.
-pub(crate) fn post(service: &Rc<Service>, request: Request, target: Target) {
+pub(crate) fn post(service: &Rc<Service>, request: Request, target: Target, grant: Grant) {
     match wish(&request) {
-        Ok(wish) => grant(service, request, target, wish),
+        Ok(wish) => fulfil(service, request, target, wish, grant),
         Err(problem) => service.refuse(request, problem),
     }
 }
 
-fn wish(request: &Request) -> Result<Wish, Problem> {
+/// What of it the parameters say.
+pub(crate) fn wish(request: &Request) -> Result<Wish, Problem> {
     let class = target::word(request, "class", upload::CLASSES)?;
     let to = |parameter| target::parameter(request, parameter);
     match (to("move")?, to("copy")?, class, target::flag(request, "delete")?) {
@@ -114,12 +116,12 @@ fn wish(request: &Request) -> Result<Wish, Problem> {
     }
 }
 
-fn grant(service: &Rc<Service>, request: Request, target: Target, wish: Wish) {
+fn fulfil(service: &Rc<Service>, request: Request, target: Target, wish: Wish, grant: Grant) {
     let granted = match (target, wish) {
         (target, Wish::Delete) => return delete(service, request, target),
         (Target::Object(from), Wish::Class(class)) => return change_class(service, request, from, class),
-        (Target::Object(from), Wish::Move(to)) => move_object(service, request, from, &to, Way::Move),
-        (Target::Object(from), Wish::Copy(to)) => move_object(service, request, from, &to, Way::Copy),
+        (Target::Object(from), Wish::Move(to)) => move_object(service, request, from, &to, Way::Move, grant),
+        (Target::Object(from), Wish::Copy(to)) => move_object(service, request, from, &to, Way::Copy, grant),
         (Target::Folder(from), Wish::Move(to)) => move_folder(service, request, from, &to, Way::Move),
         (Target::Folder(from), Wish::Copy(to)) => move_folder(service, request, from, &to, Way::Copy),
         (Target::Folder(folder), Wish::Class(_)) => {
@@ -142,7 +144,14 @@ enum Way {
 /// What is not granted comes back with the reason.
 type Granted = Result<(), Box<(Request, Problem)>>;
 
-fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, way: Way) -> Granted {
+fn move_object(
+    service: &Rc<Service>,
+    request: Request,
+    from: Name,
+    to: &str,
+    way: Way,
+    grant: Grant,
+) -> Granted {
     let to = match target::name(to.as_bytes()) {
         Ok(to) => to,
         Err(problem) => return Err(Box::new((request, problem))),
@@ -157,6 +166,10 @@ fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, wa
         Ok(from_is) => from_is,
         Err(problem) => return Err(Box::new((request, problem))),
     };
+    let to_is = match grant.placing(service.store(), &to, to_is) {
+        Ok(to_is) => to_is,
+        Err(problem) => return Err(Box::new((request, problem))),
+    };
     if matches!(way, Way::Copy)
         && let Err(problem) = check_copy(service, &from)
     {
@@ -166,7 +179,7 @@ fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, wa
     let (service, placed) = (Rc::clone(service), to.clone());
     let done = move |result: Result<Changed, StoreError>| match result {
         Ok(changed) => upload::stored(request, &placed, &changed),
-        Err(error) => service.refuse(request, error.into()),
+        Err(error) => service.refuse(request, grant.explain(error, &placed)),
     };
     match way {
         Way::Move => store.rename(&from, &to, from_is, to_is, done),

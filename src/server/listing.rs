@@ -7,10 +7,11 @@ use reactor::http::{BodyStream, Request};
 use serde::Serialize;
 
 use super::entity::{Entity, rfc3339};
+use super::grant::Grant;
 use super::problem::Problem;
 use super::service::Service;
 use super::target;
-use crate::storage::{Class, Entry, Folder, ListOptions, Page, Store, StoreError};
+use crate::storage::{Class, Entry, Folder, ListOptions, Page, Scope, Store, StoreError};
 
 /// How a listing is asked for.
 struct Wanted {
@@ -21,6 +22,8 @@ struct Wanted {
     limit: Option<usize>,
     is_deep: bool,
     sort: Sort,
+    /// What who asks may read.
+    scope: Scope,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,9 +62,9 @@ const PAGE: usize = 1000;
 /// Entries that are sorted by anything but their name, in memory.
 const MOST_SORTED: usize = 10_000;
 
-/// Answers GET and HEAD for a folder.
-pub(crate) fn get(service: &Rc<Service>, request: Request, folder: Folder) {
-    let wanted = match wanted(&request, folder) {
+/// Answers GET and HEAD for a folder, with what may be read.
+pub(crate) fn get(service: &Rc<Service>, request: Request, folder: Folder, grant: &Grant) {
+    let wanted = match wanted(&request, folder, grant) {
         Ok(wanted) => wanted,
         Err(problem) => return service.refuse(request, problem),
     };
@@ -78,7 +81,7 @@ pub(crate) fn get(service: &Rc<Service>, request: Request, folder: Folder) {
     });
 }
 
-fn wanted(request: &Request, folder: Folder) -> Result<Wanted, Problem> {
+fn wanted(request: &Request, folder: Folder, grant: &Grant) -> Result<Wanted, Problem> {
     let limit = match target::parameter(request, "limit")? {
         None => None,
         Some(text) => match text.parse::<usize>() {
@@ -97,7 +100,7 @@ fn wanted(request: &Request, folder: Folder) -> Result<Wanted, Problem> {
         return Err(Problem::new(400, "parameter_invalid", message));
     }
     let prefix = target::parameter(request, "prefix")?.unwrap_or_default();
-    Ok(Wanted { folder, prefix, after, limit, is_deep, sort })
+    Ok(Wanted { folder, prefix, after, limit, is_deep, sort, scope: grant.scope() })
 }
 
 impl Wanted {
@@ -106,7 +109,13 @@ impl Wanted {
             Sort::Name => left.map_or(PAGE, |left| left.min(PAGE)),
             Sort::By(..) => MOST_SORTED,
         };
-        ListOptions { prefix: self.prefix.clone(), after, limit, is_deep: self.is_deep }
+        ListOptions {
+            prefix: self.prefix.clone(),
+            after,
+            limit,
+            is_deep: self.is_deep,
+            scope: self.scope.clone(),
+        }
     }
 
     /// Whether nothing found means that there is no such folder.

@@ -39,6 +39,18 @@ impl Problem {
         Problem::new(404, "not_found", message).about(folder.prefix())
     }
 
+    /// What the rules do not let somebody do. Whether it is there is not told.
+    pub(crate) fn forbidden(verb: &str, path: &str) -> Problem {
+        let message =
+            format!("you may not {verb} /{path}: ask who looks after the server for a rule that lets you");
+        Problem::new(403, "forbidden", message).about(path)
+    }
+
+    /// What only admins may do.
+    pub(crate) fn admins_only() -> Problem {
+        Problem::new(403, "forbidden", "only an admin may do this: ask who looks after the server")
+    }
+
     /// The name of an object is taken for that of a folder.
     pub(crate) fn is_folder(status: u16, name: &Name) -> Problem {
         let message = format!("{name} is a folder, and no object: write {name}/ for the folder");

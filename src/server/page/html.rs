@@ -4,7 +4,7 @@ use crate::server::accept::Language;
 use crate::server::entity::{class_name, rfc3339};
 use crate::server::listing::{Key, Order, Sort};
 use crate::server::target;
-use crate::storage::{Class, Entry, Folder, Meta, Name};
+use crate::storage::{Class, Entry, Folder, Meta, Name, Scope};
 
 use super::assets;
 use super::words::{self, Word, fill};
@@ -67,6 +67,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) title: &'a str,
     /// This page in the other language, if it can be asked for again.
     pub(crate) other: Option<&'a str>,
+    pub(crate) user: Option<&'a str>,
 }
 
 const SPRITE: &str = r#"<svg class="sprite" aria-hidden="true" focusable="false" width="0" height="0">
@@ -111,7 +112,10 @@ fn open(html: &mut Html, frame: &Frame<'_>) {
 
 fn header(html: &mut Html, frame: &Frame<'_>) {
     html.raw(SPRITE).raw("<header class=\"top\">\n<a class=\"brand\" href=\"/\">");
-    html.raw(icon!("cloud")).raw("<span>cloudstore</span></a>\n");
+    html.raw(icon!("cloud")).raw("<span>cloudstore</span></a>\n<div class=\"who\">");
+    if let Some(user) = frame.user {
+        html.raw("<span>").filled(Word::SignedIn, &[("name", user)]).raw("</span>");
+    }
     if let Some(other) = frame.other {
         let (lang, name) = match frame.language {
             Language::En => ("zh", "\u{4e2d}\u{6587}"),
@@ -121,7 +125,7 @@ fn header(html: &mut Html, frame: &Frame<'_>) {
         html.text(other).raw("\" lang=\"").text(lang).raw("\" hreflang=\"").text(lang).raw("\">");
         html.text(name).raw("</a></nav>\n");
     }
-    html.raw("</header>\n");
+    html.raw("</div></header>\n");
 }
 
 fn close(html: &mut Html) {
@@ -211,6 +215,10 @@ pub(crate) struct View {
     pub(crate) free: Option<u64>,
     /// This page in the other language.
     pub(crate) other: String,
+    /// Who looks at it, if that is known.
+    pub(crate) user: Option<String>,
+    /// What may be seen.
+    pub(crate) scope: Scope,
 }
 
 /// More are not sorted by anything but their name.
@@ -221,7 +229,8 @@ impl View {
     pub(crate) fn head(&self) -> Vec<u8> {
         let mut html = Html::new(self.language);
         let title = leaf(&self.folder, self.language);
-        let frame = Frame { language: self.language, title, other: Some(&self.other) };
+        let frame =
+            Frame { language: self.language, title, other: Some(&self.other), user: self.user.as_deref() };
         open(&mut html, &frame);
         let (script, problems) = words::for_script(self.language);
         html.raw("<body data-folder=\"").text(self.folder.prefix());
@@ -559,7 +568,7 @@ pub(crate) fn confirm(language: Language, other: &str, doomed: &Doomed<'_>) -> V
             )
         }
     };
-    let frame = Frame { language, title: title.in_(language), other: Some(other) };
+    let frame = Frame { language, title: title.in_(language), other: Some(other), user: None };
     plain(&frame, |html| {
         html.raw("<p class=\"doomed\"><bdi>")
             .text(&text)
@@ -600,7 +609,7 @@ pub(crate) fn partly<'a>(
     failed: impl Iterator<Item = Failed<'a>>,
     more: u64,
 ) -> Vec<u8> {
-    let frame = Frame { language, title: Word::SomeFailed.in_(language), other: None };
+    let frame = Frame { language, title: Word::SomeFailed.in_(language), other: None, user: None };
     plain(&frame, |html| {
         let text = match stored {
             0 => Word::StoredNone.in_(language).to_owned(),
@@ -638,7 +647,7 @@ pub(crate) fn problem(
         404 => Word::NotFoundTitle,
         _ => Word::ProblemTitle,
     };
-    let frame = Frame { language, title: title.in_(language), other: None };
+    let frame = Frame { language, title: title.in_(language), other: None, user: None };
     plain(&frame, |html| {
         if let Some(text) = words::problem(language, code) {
             html.raw("<p class=\"why\">").text(text).raw("</p>\n");
@@ -740,6 +749,8 @@ mod tests {
             flash: None,
             free: None,
             other: "?lang=zh".to_owned(),
+            user: Some("anna".to_owned()),
+            scope: Scope::all(),
         }
     }
 

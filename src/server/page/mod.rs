@@ -23,12 +23,14 @@ use reactor::http::{Reply, Request, query_pairs};
 use serde::Serialize;
 
 use super::accept::{self, Language};
+use super::grant::Grant;
 use super::json;
 use super::listing::{self, Sort};
 use super::problem::Problem;
 use super::service::Service;
 use super::target::{self, Target};
 use crate::storage::{Entry, Folder, ListOptions, Name, Page, StoreError};
+use crate::users::{ANONYMOUS, Verb};
 use html::{Doomed, Failed, Flash, MOST_SORTED, View};
 use receive::Outcome;
 
@@ -123,16 +125,16 @@ fn choose_language(request: Request) -> Option<Request> {
 }
 
 /// Shows a folder, or what a search finds below it.
-pub(crate) fn folder(service: &Rc<Service>, request: Request, folder: Folder) {
+pub(crate) fn folder(service: &Rc<Service>, request: Request, folder: Folder, grant: &Grant) {
     let Some(request) = choose_language(request) else { return };
-    match begin(service, &request, folder) {
+    match begin(service, &request, folder, grant) {
         Ok(view) if view.find.is_some() => search(service, request, view),
         Ok(view) => list(service, request, view),
         Err(problem) => service.refuse(request, problem),
     }
 }
 
-fn begin(service: &Service, request: &Request, folder: Folder) -> Result<View, Problem> {
+fn begin(service: &Service, request: &Request, folder: Folder, grant: &Grant) -> Result<View, Problem> {
     let sort = target::word(request, "sort", &listing::SORTS)?.unwrap_or(Sort::Name);
     let after = target::parameter(request, "after")?;
     let find = target::parameter(request, "find")?.map(|text| text.trim().to_owned());
@@ -155,6 +157,8 @@ fn begin(service: &Service, request: &Request, folder: Folder) -> Result<View, P
             .ok()
             .map(|space| space.free.saturating_sub(service.site().min_free_disk())),
         other: other(request),
+        user: grant.user().filter(|user| *user != ANONYMOUS).map(str::to_owned),
+        scope: grant.scope(),
     })
 }
 
@@ -165,7 +169,7 @@ fn list(service: &Rc<Service>, request: Request, mut view: View) {
         view.sort = Sort::Name;
     }
     let limit = if view.sort == Sort::Name { PAGE } else { MOST_SORTED };
-    let options = ListOptions { after, limit, ..ListOptions::default() };
+    let options = ListOptions { after, limit, scope: view.scope.clone(), ..ListOptions::default() };
     let folder = view.folder.clone();
     let me = Rc::clone(service);
     service.store().list(&folder, options, move |result| match result {
@@ -246,13 +250,13 @@ fn search(service: &Rc<Service>, request: Request, view: View) {
 
 impl Search {
     fn go_on(self: Rc<Search>, after: Option<String>) {
-        let folder = match &*self.state.borrow() {
+        let (folder, scope) = match &*self.state.borrow() {
             // Nobody waits for the rest.
             Some((request, _)) if !request.is_connected() => return,
-            Some((_, view)) => view.folder.clone(),
+            Some((_, view)) => (view.folder.clone(), view.scope.clone()),
             None => return,
         };
-        let options = ListOptions { after, limit: PAGE, is_deep: true, ..ListOptions::default() };
+        let options = ListOptions { after, limit: PAGE, is_deep: true, scope, ..ListOptions::default() };
         let store = self.service.store().clone();
         store.list(&folder, options, move |result| self.look(result));
     }
@@ -291,9 +295,17 @@ impl Search {
     }
 }
 
-/// Asks whether something is to be removed.
-pub(crate) fn confirm(service: &Rc<Service>, request: Request, target: Target) {
+/// Asks whether something is to be removed, whoever may do that.
+pub(crate) fn confirm(service: &Rc<Service>, request: Request, target: Target, grant: &Grant) {
     let Some(request) = choose_language(request) else { return };
+    let granted = match &target {
+        Target::Object(name) => grant.demand(Verb::Delete, name),
+        Target::Folder(folder) if grant.may_below(Verb::Delete, folder) => Ok(()),
+        Target::Folder(folder) => Err(Problem::forbidden(Verb::Delete.as_str(), folder.prefix())),
+    };
+    if let Err(problem) = granted {
+        return service.refuse(request, problem);
+    }
     match target {
         Target::Object(name) => confirm_object(service, request, &name),
         Target::Folder(folder) => count(Rc::clone(service), request, folder, None, (0, 0)),
@@ -352,14 +364,14 @@ fn back(request: Request, path: &str, flash: Flash) {
     request.reply(303).header("Location", location).header("Cache-Control", "no-store").send();
 }
 
-/// Whether the body of a request is a form with files.
-pub(crate) fn is_form(request: &Request) -> bool {
-    request.header("content-type").is_some_and(form::is_form)
+/// Whether a POST to a folder is a form with files, and nothing else is asked for.
+pub(crate) fn takes_form(request: &Request) -> bool {
+    request.query().is_none() && request.header("content-type").is_some_and(form::is_form)
 }
 
 /// Takes a form with files into a folder.
-pub(crate) fn upload(service: &Rc<Service>, request: Request, folder: Folder) {
-    receive::receive(service, request, folder, answer);
+pub(crate) fn upload(service: &Rc<Service>, request: Request, folder: Folder, grant: Grant) {
+    receive::receive(service, request, folder, grant, answer);
 }
 
 #[derive(Serialize)]

@@ -7,6 +7,7 @@ use logger::warn;
 use reactor::http::{Body, BodyEvent, Request};
 
 use super::form::{Form, FormError, Head, Step};
+use crate::server::grant::Grant;
 use crate::server::problem::{Problem, upload_ended};
 use crate::server::service::{Service, Uploading};
 use crate::server::{entity, target};
@@ -32,7 +33,7 @@ pub(crate) struct Outcome {
 type Answer = fn(&Rc<Service>, Request, Outcome);
 
 /// Reads a form into a folder.
-pub(crate) fn receive(service: &Rc<Service>, request: Request, folder: Folder, answer: Answer) {
+pub(crate) fn receive(service: &Rc<Service>, request: Request, folder: Folder, grant: Grant, answer: Answer) {
     let form = match check(service, &request) {
         Ok(form) => form,
         Err(problem) => return service.refuse(request, problem),
@@ -40,6 +41,7 @@ pub(crate) fn receive(service: &Rc<Service>, request: Request, folder: Folder, a
     let uploading = service.begin_upload(request.body_length());
     let intake = Intake {
         service: Rc::clone(service),
+        grant,
         form,
         answer,
         uploading,
@@ -104,6 +106,7 @@ fn invalid(error: FormError) -> Problem {
 /// One form on its way in.
 struct Intake {
     service: Rc<Service>,
+    grant: Grant,
     form: Form,
     answer: Answer,
     uploading: Uploading,
@@ -252,9 +255,10 @@ impl Intake {
     fn open(&self, file: &[u8], me: &Rc<RefCell<Intake>>) -> Result<File, Problem> {
         let name = target::name(&[self.into.prefix().as_bytes(), file].concat())?;
         let store = self.service.store();
+        let asked = if self.replaces { Precondition::None } else { Precondition::Absent };
+        let precondition = self.grant.placing(store, &name, asked)?;
         store.check_free(&name)?;
         self.service.check_room(0)?;
-        let precondition = if self.replaces { Precondition::None } else { Precondition::Absent };
         if !self.replaces {
             match store.stat(&name) {
                 Err(StoreError::NotFound { .. }) => (),
@@ -298,13 +302,13 @@ impl Intake {
 
     fn finish(&mut self, file: File, me: &Rc<RefCell<Intake>>) {
         self.part = Part::Waiting;
-        let (name, me) = (file.name, Rc::clone(me));
+        let (name, me, grant) = (file.name, Rc::clone(me), self.grant.clone());
         file.upload.finish(move |result: Result<Changed, StoreError>| {
             {
                 let mut me = me.borrow_mut();
                 match result {
                     Ok(_) => me.outcome.stored += 1,
-                    Err(error) => me.fail(name.as_str(), error.into()),
+                    Err(error) => me.fail(name.as_str(), grant.explain(error, &name)),
                 }
                 // Given up meanwhile, it stays so.
                 if matches!(me.part, Part::Waiting) {

@@ -28,6 +28,7 @@ macro_rules! words {
 words! {
     SkipToList "Skip to the list" "跳到列表"
     Files "Files" "文件"
+    SignedIn "Signed in as {name}" "用户：{name}"
     Path "Path" "路径"
     LanguageLabel "Language" "语言"
     Upload "Upload" "上传"
