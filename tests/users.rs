@@ -959,3 +959,77 @@ fn a_file_that_others_can_read_is_warned_of() {
     program.signal("-TERM");
     program.stdout.read_to_string(&mut rest).unwrap();
 }
+
+const HTML: (&str, &str) = ("Accept", "text/html,*/*;q=0.8");
+const FORM: (&str, &str) = ("Content-Type", "multipart/form-data; boundary=xYz");
+
+fn form(files: &[&str]) -> Vec<u8> {
+    let part = |name: &&str| {
+        format!("--xYz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\nnew\r\n")
+    };
+    let replace = "--xYz\r\nContent-Disposition: form-data; name=\"replace\"\r\n\r\nyes\r\n";
+    format!("{replace}{}--xYz--\r\n", files.iter().map(part).collect::<String>()).into_bytes()
+}
+
+#[test]
+fn the_page_shows_what_may_be_read_and_does_what_may_be_done() {
+    let site = Site::without_users();
+    let admin = site.user("admin", &["admin", "all:/"]);
+    let anna = site.user("anna", &["read,create,delete:/mine/"]);
+    let reader = site.user("reader", &["read:/"]);
+    let writer = site.user("writer", &["create,replace:/mine/"]);
+    site.settle();
+    for name in ["mine/a", "mine/sub/b", "theirs/secret", "top"] {
+        assert_eq!(site.ask(&admin, "PUT", &format!("/files/{name}"), b"old").status, 201);
+    }
+    let page = |who: &Says, target: &str| site.ask_with(who, "GET", target, &[HTML], b"");
+    for target in ["/", "/files/mine/", "/files/mine/?find=a", "/files/mine/a?delete", "/files/mine/?delete"]
+    {
+        let reply = page(&Says::nothing(), target);
+        assert_eq!(reply.status, 401, "{target}");
+        assert!(reply.header("www-authenticate").is_some() && reply.text().contains("Please sign in"));
+    }
+    // What the page takes in tells nothing.
+    assert_eq!(site.ask(&Says::nothing(), "GET", "/favicon.ico", b"").status, 200);
+
+    let top = page(&anna, "/");
+    assert!(top.status == 200 && top.text().contains("Signed in as anna"), "{}", top.text());
+    assert!(top.text().contains("href=\"/files/mine/\""), "{}", top.text());
+    let all = [top.text(), page(&anna, "/?find=e").text(), page(&anna, "/?sort=-size").text()].concat();
+    assert!(!all.contains("theirs") && !all.contains(">top<"), "{all}");
+    assert_eq!(page(&anna, "/?find=b").text().matches("data-kind=\"file\"").count(), 1);
+    for target in ["/files/theirs/", "/files/theirs/?delete", "/files/theirs/secret?delete", "/files/?delete"]
+    {
+        assert_eq!(page(&anna, target).status, 403, "{target}");
+    }
+    assert_eq!(page(&reader, "/files/mine/a?delete").status, 403);
+    assert_eq!(page(&reader, "/files/mine/?delete").status, 403);
+    assert!(page(&anna, "/files/mine/?delete").text().contains("the 2 files in it"));
+
+    // Each file of a form is let in or not by itself.
+    let files = form(&["mine/a", "mine/new", "theirs/secret", "theirs/new"]);
+    let reply = site.ask_with(&anna, "POST", "/", &[FORM], &files);
+    let json = reply.json();
+    assert_eq!((reply.status, &json["stored"]), (403, &1.into()), "{json}");
+    let failed: Vec<&str> =
+        json["failed"].as_array().unwrap().iter().map(|failed| failed["error"].as_str().unwrap()).collect();
+    assert_eq!(failed, ["forbidden"; 3]);
+    let reply = site.ask_with(&writer, "POST", "/files/mine/", &[FORM], &form(&["a", "c"]));
+    assert_eq!((reply.status, &reply.json()["stored"]), (200, &2.into()));
+    let reply = site.ask_with(&reader, "POST", "/files/mine/", &[HTML, FORM], &form(&["a"]));
+    assert!(reply.status == 403 && reply.text().contains("mine/a"), "{}", reply.text());
+    assert_eq!(site.ask_with(&Says::nothing(), "POST", "/", &[FORM], &form(&["a"])).status, 401);
+    assert_eq!(site.ask(&reader, "GET", "/files/theirs/secret", b"").text(), "old");
+
+    for (who, target, status) in [
+        (&reader, "/files/mine/a?delete", 403),
+        (&anna, "/files/theirs/secret?delete", 403),
+        (&anna, "/files/theirs/?delete&recursive", 403),
+        (&anna, "/files/?delete&recursive", 403),
+        (&anna, "/files/mine/a?delete", 303),
+        (&anna, "/files/mine/?delete&recursive", 303),
+    ] {
+        assert_eq!(site.ask_with(who, "POST", target, &[HTML], b"").status, status, "{target}");
+    }
+    assert_eq!(site.ask(&reader, "GET", "/files/top", b"").text(), "old");
+}

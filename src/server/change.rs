@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::conditions::{Conditions, Current};
 use super::grant::Grant;
-use super::json;
 use super::problem::Problem;
 use super::service::Service;
 use super::target::{self, Target};
 use super::upload;
+use super::{json, page};
 use crate::storage::{Changed, Class, Folder, Name, Precondition, StoreError};
 
 /// Answers DELETE.
@@ -45,11 +45,17 @@ fn delete_object(service: &Rc<Service>, request: Request, name: Name) {
         Err(problem) => return service.refuse(request, problem),
     };
     let store = service.store().clone();
-    let service = Rc::clone(service);
+    let (service, asked) = (Rc::clone(service), name.clone());
     store.delete(&name, precondition, move |result| match result {
+        Ok(_) if is_form(&request) => page::removed(request, asked.as_str(), None),
         Ok(_) => request.reply(204).send(),
         Err(error) => service.refuse(request, error.into()),
     });
+}
+
+/// Forms know no DELETE: they send POST, and go on to a page.
+fn is_form(request: &Request) -> bool {
+    request.method() == "POST" && page::is_for(request)
 }
 
 #[derive(Serialize)]
@@ -72,6 +78,7 @@ fn delete_folder(service: &Rc<Service>, request: Request, folder: Folder) {
     let (service, asked) = (Rc::clone(service), folder.clone());
     store.delete_folder(&folder, move |result| match result {
         Ok(0) => service.refuse(request, Problem::no_such_folder(&asked)),
+        Ok(objects) if is_form(&request) => page::removed(request, asked.prefix(), Some(objects)),
         Ok(objects) => json::body(request.reply(200), &Count { folder: asked.prefix(), objects }).send(),
         Err(error) => service.refuse(request, error.into()),
     });
@@ -82,9 +89,10 @@ pub(crate) enum Wish {
     Move(String),
     Copy(String),
     Class(Class),
+    Delete,
 }
 
-/// Answers POST with `?move=`, `?copy=` or `?class=`.
+/// Answers POST with `?move=`, `?copy=`, `?class=` or `?delete`.
 pub(crate) fn post(service: &Rc<Service>, request: Request, target: Target, grant: Grant) {
     match wish(&request) {
         Ok(wish) => fulfil(service, request, target, wish, grant),
@@ -96,13 +104,13 @@ pub(crate) fn post(service: &Rc<Service>, request: Request, target: Target, gran
 pub(crate) fn wish(request: &Request) -> Result<Wish, Problem> {
     let class = target::word(request, "class", upload::CLASSES)?;
     let to = |parameter| target::parameter(request, parameter);
-    match (to("move")?, to("copy")?, class) {
-        (Some(to), None, None) => Ok(Wish::Move(to)),
-        (None, Some(to), None) => Ok(Wish::Copy(to)),
-        (None, None, Some(class)) => Ok(Wish::Class(class)),
+    match (to("move")?, to("copy")?, class, target::flag(request, "delete")?) {
+        (Some(to), None, None, false) => Ok(Wish::Move(to)),
+        (None, Some(to), None, false) => Ok(Wish::Copy(to)),
+        (None, None, Some(class), false) => Ok(Wish::Class(class)),
+        (None, None, None, true) => Ok(Wish::Delete),
         _ => {
-            let message =
-                "say what is to be done: one of ?move=NAME, ?copy=NAME and ?class=low or deep; PUT stores";
+            let message = "say what is to be done: one of ?move=NAME, ?copy=NAME, ?class=low or deep and ?delete; PUT stores";
             Err(Problem::new(400, "parameter_invalid", message))
         }
     }
@@ -110,6 +118,7 @@ pub(crate) fn wish(request: &Request) -> Result<Wish, Problem> {
 
 fn fulfil(service: &Rc<Service>, request: Request, target: Target, wish: Wish, grant: Grant) {
     let granted = match (target, wish) {
+        (target, Wish::Delete) => return delete(service, request, target),
         (Target::Object(from), Wish::Class(class)) => return change_class(service, request, from, class),
         (Target::Object(from), Wish::Move(to)) => move_object(service, request, from, &to, Way::Move, grant),
         (Target::Object(from), Wish::Copy(to)) => move_object(service, request, from, &to, Way::Copy, grant),

@@ -85,7 +85,6 @@ impl Grant {
     }
 
     /// Refuses what may not be done: for a handler that learns only later what it is to do.
-    #[allow(dead_code, reason = "for the page")]
     pub(crate) fn demand(&self, verb: Verb, name: &Name) -> Result<(), Problem> {
         if self.may(verb, name) { Ok(()) } else { Err(Problem::forbidden(verb.as_str(), name.as_str())) }
     }

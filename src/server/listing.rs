@@ -11,7 +11,7 @@ use super::grant::Grant;
 use super::problem::Problem;
 use super::service::Service;
 use super::target;
-use crate::storage::{Entry, Folder, ListOptions, Page, Scope, Store, StoreError};
+use crate::storage::{Class, Entry, Folder, ListOptions, Page, Scope, Store, StoreError};
 
 /// How a listing is asked for.
 struct Wanted {
@@ -27,27 +27,30 @@ struct Wanted {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Sort {
+pub(crate) enum Sort {
     Name,
     By(Key, Order),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Key {
+pub(crate) enum Key {
     Name,
+    Class,
     Size,
     Modified,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Order {
+pub(crate) enum Order {
     Up,
     Down,
 }
 
-const SORTS: [(&str, Sort); 6] = [
+pub(crate) const SORTS: [(&str, Sort); 8] = [
     ("name", Sort::Name),
     ("-name", Sort::By(Key::Name, Order::Down)),
+    ("class", Sort::By(Key::Class, Order::Up)),
+    ("-class", Sort::By(Key::Class, Order::Down)),
     ("size", Sort::By(Key::Size, Order::Up)),
     ("-size", Sort::By(Key::Size, Order::Down)),
     ("modified", Sort::By(Key::Modified, Order::Up)),
@@ -138,6 +141,8 @@ fn begin(service: &Rc<Service>, request: Request, wanted: Wanted, mut page: Page
         .header("Content-Type", "application/json")
         .header("X-Content-Type-Options", "nosniff")
         .header("Cache-Control", "no-cache")
+        // Browsers get a page.
+        .header("Vary", "Accept")
         .stream();
     if is_head {
         return stream.finish();
@@ -162,16 +167,17 @@ fn begin(service: &Rc<Service>, request: Request, wanted: Wanted, mut page: Page
     stream.on_drained(move |stream| writer.advance(stream));
 }
 
-fn sort(entries: &mut [Entry], key: Key, order: Order) {
+/// Puts entries in order; folders stay in front, in the order of their names.
+pub(crate) fn sort(entries: &mut [Entry], key: Key, order: Order) {
     let value = |entry: &Entry| match entry {
         Entry::Object { meta, .. } => match key {
             Key::Name => 0,
+            Key::Class => i128::from(meta.class == Class::Deep),
             Key::Size => i128::from(meta.size),
             Key::Modified => i128::from(meta.modified),
         },
         Entry::Folder(_) => -1,
     };
-    // Folders stay in front, in the order of their names.
     entries.sort_by(|a, b| {
         let by_value = value(a).cmp(&value(b));
         match (order, a, b) {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `routes`, `target` | which path means what |
 //! | `upload`, `download`, `stream`, `listing`, `change` | the calls of `/files/` |
+//! | `page` | what browsers are shown |
 //! | `index` | the index of the store, for its keeper |
 //! | `original` | the calls of the program that this one follows |
 //! | `admission`, `origin` | which pages and names may ask; the latter is pure |
@@ -38,6 +39,7 @@ mod metrics;
 mod needs;
 mod origin;
 mod original;
+mod page;
 mod problem;
 pub mod range;
 mod routes;

@@ -5,6 +5,7 @@ use reactor::http::Request;
 use super::change::{self, Wish};
 use super::grant::Grant;
 use super::original;
+use super::page;
 use super::problem::Problem;
 use super::service::Service;
 use super::target::{self, Target};
@@ -79,10 +80,14 @@ pub(crate) fn nothing(_: &Service, _: &Request) -> Result<Needs, Problem> {
     Ok(Needs::default())
 }
 
-/// Of a call whose handler learns from the body what is to be done.
-#[allow(dead_code, reason = "for the page")]
-pub(crate) fn someone(_: &Service, request: &Request) -> Result<Needs, Problem> {
-    Ok(if request.method() == "OPTIONS" { Needs::default() } else { Needs::of([Need::Someone]) })
+/// Of the top folder as a page, and of forms for it.
+pub(crate) fn of_top(_: &Service, request: &Request) -> Result<Needs, Problem> {
+    Ok(match request.method() {
+        "GET" | "HEAD" => Needs::of([Need::Enter(Folder::root())]),
+        // Its handler learns from the body what is to be stored where.
+        "POST" => Needs::of([Need::Someone]),
+        _ => Needs::default(),
+    })
 }
 
 /// Of what looks after the server.
@@ -99,6 +104,8 @@ pub(crate) fn of_files(_: &Service, request: &Request) -> Result<Needs, Problem>
         ("PUT", Target::Object(name)) => Needs::of([Need::Write(name)]),
         ("DELETE", Target::Object(name)) => Needs::of([Need::Object(Verb::Delete, name)]),
         ("DELETE", Target::Folder(folder)) => Needs::of([Need::Below(Verb::Delete, folder)]),
+        // As of the top folder.
+        ("POST", Target::Folder(_)) if page::takes_form(request) => Needs::of([Need::Someone]),
         ("POST", target) => return of_change(request, target),
         // Which methods there are is no secret.
         _ => Needs::default(),
@@ -121,6 +128,7 @@ fn of_change(request: &Request, target: Target) -> Result<Needs, Problem> {
             Wish::Class(_) => {
                 Needs::of([Need::Object(Verb::Read, from.clone()), Need::Object(Verb::Replace, from)])
             }
+            Wish::Delete => Needs::of([Need::Object(Verb::Delete, from)]),
         },
         Target::Folder(from) => {
             let (to, is_move) = match wish {
@@ -128,6 +136,7 @@ fn of_change(request: &Request, target: Target) -> Result<Needs, Problem> {
                 Wish::Copy(to) => (to, false),
                 // Refused for everybody.
                 Wish::Class(_) => return Ok(Needs::default()),
+                Wish::Delete => return Ok(Needs::of([Need::Below(Verb::Delete, from)])),
             };
             let to = Folder::parse(&to).map_err(|error| target::invalid(&to, error))?;
             let mut needs =

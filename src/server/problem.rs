@@ -3,10 +3,11 @@
 use reactor::http::{BodyError, Reply, Request};
 use serde::Serialize;
 
-use super::json;
+use super::{json, page};
 use crate::storage::{Folder, Name, NameError, StoreError};
 
-/// Why a request is not done. It is sent as JSON: `{"error":"name_invalid","message":"…","name":"…"}`.
+/// Why a request is not done. It is sent as JSON, `{"error":"name_invalid","message":"…","name":"…"}`, or to a person as a
+/// page.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: u16,
@@ -70,6 +71,10 @@ impl Problem {
         self.status
     }
 
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -90,11 +95,15 @@ impl Problem {
 
     fn reply(self, request: Request) -> Reply {
         let shown = Shown { error: self.code, message: &self.message, name: self.name.as_deref() };
+        let is_for_people = page::is_for(&request);
         let mut reply = request.reply(self.status).header("Cache-Control", "no-store");
         for (name, value) in &self.headers {
             reply = reply.header(name, value);
         }
-        json::body(reply, &shown)
+        match is_for_people {
+            true => page::problem(reply, self.status, self.code, &self.message, self.name.as_deref()),
+            false => json::body(reply, &shown),
+        }
     }
 }
 

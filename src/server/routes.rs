@@ -9,8 +9,9 @@ use super::grant::Grant;
 use super::needs::{self, NeedsOf};
 use super::problem::Problem;
 use super::service::Service;
-use super::target::Target;
-use super::{admission, change, download, index, listing, metrics, original, upload};
+use super::target::{self, Target};
+use super::{admission, change, download, index, listing, metrics, original, page, upload};
+use crate::storage::Folder;
 
 /// Has the server's requests go to the handlers.
 pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
@@ -23,6 +24,17 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
             }
         });
     };
+    on("/", needs::of_top, |service, request, grant| {
+        gated(service, request, "GET, HEAD, POST, OPTIONS", |service, request| match request.method() {
+            "POST" => page::upload(service, request, Folder::root(), grant),
+            _ => page::folder(service, request, Folder::root(), &grant),
+        });
+    });
+    on("/page/*", needs::nothing, |service, request, _| gated(service, request, READ, asset));
+    // Browsers ask for it beside whatever they show that names no icon.
+    on("/favicon.ico", needs::nothing, |service, request, _| {
+        gated(service, request, READ, |_, request| page::assets::icon().send_fresh(request));
+    });
     on("/files/*", needs::of_files, files);
     on("/files", needs::nothing, |_, request, _| {
         let query = request.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -67,9 +79,20 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
             return request.reply(204).header("Allow", OF_OBJECTS).send();
         }
         let Some(request) = admission::admit(&service, request) else { return };
-        let message = format!("nothing is at {}: objects are below /files/", request.path().escape_debug());
-        service.refuse(request, Problem::new(404, "no_such_path", message));
+        nothing(&service, request);
     });
+}
+
+fn nothing(service: &Service, request: Request) {
+    let message = format!("nothing is at {}: objects are below /files/", request.path().escape_debug());
+    service.refuse(request, Problem::new(404, "no_such_path", message));
+}
+
+fn asset(service: &Rc<Service>, request: Request) {
+    match page::assets::at(request.path()) {
+        Some(asset) => asset.send(request),
+        None => nothing(service, request),
+    }
 }
 
 /// Lets through what has one of the methods.
@@ -99,6 +122,15 @@ fn files(service: &Rc<Service>, request: Request, grant: Grant) {
         Err(problem) => return service.refuse(request, problem),
     };
     match (request.method(), target) {
+        ("GET" | "HEAD", target) if asks_to_confirm(&request) => {
+            page::confirm(service, request, target, &grant)
+        }
+        ("GET" | "HEAD", Target::Folder(folder)) if page::is_for(&request) => {
+            page::folder(service, request, folder, &grant);
+        }
+        ("POST", Target::Folder(folder)) if page::takes_form(&request) => {
+            page::upload(service, request, folder, grant);
+        }
         ("GET" | "HEAD", Target::Object(name)) => download::get(service, request, &name),
         ("GET" | "HEAD", Target::Folder(folder)) => listing::get(service, request, folder, &grant),
         ("PUT", target) => match target.object() {
@@ -115,4 +147,10 @@ fn files(service: &Rc<Service>, request: Request, grant: Grant) {
             service.refuse(request, problem);
         }
     }
+}
+
+/// Whether a person wants to remove something, and has not been asked yet whether it is meant so.
+fn asks_to_confirm(request: &Request) -> bool {
+    let is_about_delete = request.query().is_some_and(|query| query.contains("delete"));
+    is_about_delete && page::is_for(request) && matches!(target::flag(request, "delete"), Ok(true))
 }

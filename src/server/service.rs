@@ -130,6 +130,12 @@ impl Service {
     }
 
     fn tell(&self, request: Request, problem: Problem) {
+        self.note(&request, &problem);
+        problem.send(request);
+    }
+
+    /// Notes a problem as loud as it deserves.
+    pub(crate) fn note(&self, request: &Request, problem: &Problem) {
         let (method, target, peer) =
             (request.method(), request.target(), Value::from_display(request.peer()));
         let (status, why) = (problem.status(), problem.message());
@@ -145,7 +151,6 @@ impl Service {
                 warn!(target: "server", status = status, method = method, target = target, peer = peer; "{}", why)
             }
         }
-        problem.send(request);
     }
 
     /// Notes a failure behind the head of an answer, which cannot be told to the client any more.
