@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -226,9 +226,10 @@ struct DeskCore {
     event: Event,
     sender: Sender<Parcel>,
     notifier: Notifier,
-    awaited: Rc<RefCell<HashMap<u64, Continuation>>>,
-    /// What waits for the loop only.
-    local: Rc<RefCell<VecDeque<Local>>>,
+    /// Owned by the loop, which drops it with itself: what waits may own this desk.
+    awaited: Weak<RefCell<HashMap<u64, Continuation>>>,
+    /// What waits for the loop only; owned likewise.
+    local: Weak<RefCell<VecDeque<Local>>>,
     next: Cell<u64>,
 }
 
@@ -241,13 +242,13 @@ impl Desk {
         let (sender, receiver) = channel();
         let awaited: Rc<RefCell<HashMap<u64, Continuation>>> = Rc::default();
         let local: Rc<RefCell<VecDeque<Local>>> = Rc::default();
-        let (mine, here) = (Rc::clone(&awaited), Rc::clone(&local));
+        let (awaiting, here) = (Rc::downgrade(&awaited), Rc::downgrade(&local));
         let event = Event::manual(base, EventFlags::PERSIST, move |event, _| {
-            deliver(event, &receiver, &mine);
+            deliver(event, &receiver, &awaited);
             // What they add has its own turn.
-            let count = here.borrow().len();
+            let count = local.borrow().len();
             for _ in 0..count {
-                let next = here.borrow_mut().pop_front();
+                let next = local.borrow_mut().pop_front();
                 if let Some(run) = next {
                     run();
                 }
@@ -256,7 +257,8 @@ impl Desk {
         let notifier = base.notifier();
         let base = base.handle();
         let next = Cell::new(0);
-        Ok(Desk { core: Rc::new(DeskCore { base, event, sender, notifier, awaited, local, next }) })
+        let core = DeskCore { base, event, sender, notifier, awaited: awaiting, local: here, next };
+        Ok(Desk { core: Rc::new(core) })
     }
 
     /// The loop that it is on.
@@ -279,7 +281,9 @@ impl Desk {
                 done(result);
             }
         };
-        core.awaited.borrow_mut().insert(number, Box::new(continuation));
+        if let Some(awaited) = core.awaited.upgrade() {
+            awaited.borrow_mut().insert(number, Box::new(continuation));
+        }
         // Fails only when the base is gone, and then nothing arrives either.
         let _ = core.event.add(None);
         Ticket {
@@ -293,8 +297,10 @@ impl Desk {
 
     /// Runs `done` from the loop, soon: for a result that is there already. Not if the desk's last handle is dropped before.
     pub fn soon(&self, done: impl FnOnce() + 'static) {
-        self.core.local.borrow_mut().push_back(Box::new(done));
-        self.core.event.activate(EventFlags::empty());
+        if let Some(local) = self.core.local.upgrade() {
+            local.borrow_mut().push_back(Box::new(done));
+            self.core.event.activate(EventFlags::empty());
+        }
     }
 
     /// Runs `work` on the pool, then `done` on the loop.
@@ -312,15 +318,17 @@ impl Desk {
 impl Drop for DeskCore {
     fn drop(&mut self) {
         self.event.free();
-        let awaited = std::mem::take(&mut *self.awaited.borrow_mut());
-        let local = std::mem::take(&mut *self.local.borrow_mut());
+        // They are there still if it is one of them that drops the last handle.
+        let awaited = self.awaited.upgrade().map(|awaited| std::mem::take(&mut *awaited.borrow_mut()));
+        let local = self.local.upgrade().map(|local| std::mem::take(&mut *local.borrow_mut()));
         drop((awaited, local));
     }
 }
 
 impl fmt::Debug for Desk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Desk").field("awaited", &self.core.awaited.borrow().len()).finish_non_exhaustive()
+        let awaited = self.core.awaited.upgrade().map_or(0, |awaited| awaited.borrow().len());
+        f.debug_struct("Desk").field("awaited", &awaited).finish_non_exhaustive()
     }
 }
 
@@ -386,6 +394,35 @@ mod tests {
         base.dispatch().unwrap();
         seen.borrow_mut().sort_unstable();
         assert_eq!(*seen.borrow(), (0..100).map(|n| n * 2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_awaited_goes_with_the_loop_or_the_desk() {
+        for loop_first in [true, false] {
+            let base = EventBase::new().unwrap();
+            let desk = Desk::new(&base).unwrap();
+            let owned = Rc::new(());
+            // As what asks for more does: it has the desk, and the desk has it.
+            let (mine, own) = (desk.clone(), Rc::clone(&owned));
+            let ticket: Ticket<u32> = desk.ticket(move |_| drop((mine, own)));
+            if loop_first {
+                let own = Rc::clone(&owned);
+                let mine = desk.clone();
+                desk.soon(move || drop((mine, own)));
+                drop(base);
+                assert_eq!(Rc::strong_count(&owned), 1);
+                // Of no use any more, and no harm.
+                let own = Rc::clone(&owned);
+                drop(desk.ticket::<u32>(move |_| drop(own)));
+                desk.soon(|| panic!("there is no loop"));
+                drop(desk);
+            } else {
+                ticket.redeem(1);
+                drop(desk);
+                base.dispatch().unwrap();
+            }
+            assert_eq!(Rc::strong_count(&owned), 1);
+        }
     }
 
     #[test]
