@@ -9,6 +9,7 @@ import struct
 import subprocess
 import termios
 import time
+import unicodedata
 from xml.sax.saxutils import escape
 
 ESCAPE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b[()][A-Z0-9]|\x1b[=>]")
@@ -25,11 +26,17 @@ class Terminal:
         self.clock, self.frames, self.rest = 0.0, [], ""
 
     def _put(self, text):
-        while len(self.screen) <= self.row:
-            self.screen.append("")
-        line = self.screen[self.row].ljust(self.column)
-        self.screen[self.row] = line[: self.column] + text + line[self.column + len(text) :]
-        self.column += len(text)
+        """Text without controls; a line that is full goes on in the next."""
+        while True:
+            while len(self.screen) <= self.row:
+                self.screen.append("")
+            part, text = text[: self.columns - self.column], text[self.columns - self.column :]
+            line = self.screen[self.row].ljust(self.column)
+            self.screen[self.row] = line[: self.column] + part + line[self.column + len(part) :]
+            self.column += len(part)
+            if not text:
+                return
+            self.row, self.column = self.row + 1, 0
 
     def _control(self, numbers, letter):
         count = int(numbers.split(";")[0]) if re.match(r"\d", numbers) else 1
@@ -153,7 +160,8 @@ class Terminal:
         for row, text, begun, until in spans:
             kind = "c " if text.startswith("$ ") else ""
             y = 56 + row * LINE
-            length = round(len(text) * CHARACTER, 1)
+            wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+            length = round((len(text) + wide) * CHARACTER, 1)
             out.append(
                 f'<text class="{kind}t{number[begun, until]}" x="16" y="{y}" textLength="{length}" lengthAdjust="spacingAndGlyphs">'
                 f"{escape(text)}</text>"
