@@ -13,6 +13,7 @@ use crate::args::{
     GET_EXAMPLES, GetArgs, LS_EXAMPLES, LsArgs, MOVE_EXAMPLES, MoveArgs, PUT_EXAMPLES, PutArgs, RM_EXAMPLES,
     RmArgs, ServerArgs, StatArgs,
 };
+use crate::user::UserCommand;
 
 /// Self-hosted cloud storage for a LAN.
 #[derive(Debug, Parser)]
@@ -66,6 +67,13 @@ pub(crate) enum Command {
     Cp(MoveArgs),
     /// Say what a server knows of objects.
     Stat(StatArgs),
+    /// Say who may do what on a server: users, their passwords, rules and tokens.
+    ///
+    /// A rule is VERBS:/PATH. VERBS are of read, create, replace and delete, with commas between, or all. / is everything,
+    /// /PATH/ is what is below a folder, /PATH also the object of that name. The user anonymous stands for requests without
+    /// credentials: what it may do, everybody may. A server that runs takes over what is changed within a second.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Look after the index of a server's objects, while it runs.
     #[command(subcommand)]
     Index(IndexCommand),

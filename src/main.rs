@@ -12,6 +12,7 @@ mod serve;
 mod settings;
 mod supervisor;
 mod transfer;
+mod user;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Mv(args) => objects::rename(&args),
         Command::Cp(args) => objects::copy(&args),
         Command::Stat(args) => objects::stat(&args),
+        Command::User(command) => user::run(command).map(|()| ExitCode::SUCCESS),
         Command::Index(command) => index::run(command),
         Command::Config(command) => settings::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => manual::complete(shell).map(|()| ExitCode::SUCCESS),

@@ -146,6 +146,7 @@ fn options(config: &Config, pool: Option<Arc<Pool>>) -> Options {
     options.access_log = config.access_log;
     options.cors.clone_from(&config.cors);
     options.hosts.clone_from(&config.hosts);
+    options.users = Some(config.users.clone());
     options.pool = pool;
     options
 }

@@ -698,12 +698,13 @@ fn a_folder_is_listed_page_by_page() {
     for text in names {
         rig.put(text, Class::Low, text.as_bytes()).unwrap();
     }
-    let list = |folder: &str, prefix: &str, limit, is_deep| {
+    let list_in = |scope: &Scope, folder: &str, prefix: &str, limit, is_deep| {
         let folder = Folder::parse(folder).unwrap();
         let mut found = Vec::new();
         let mut after = None;
         loop {
-            let options = ListOptions { prefix: prefix.to_owned(), after, limit, is_deep };
+            let (prefix, scope) = (prefix.to_owned(), scope.clone());
+            let options = ListOptions { prefix, after, limit, is_deep, scope };
             let page: Page = rig.wait(|done| rig.store.list(&folder, options, done)).unwrap();
             assert!(page.entries.len() <= limit);
             found.extend(page.entries.into_iter().map(|entry| match entry {
@@ -716,12 +717,20 @@ fn a_folder_is_listed_page_by_page() {
             }
         }
     };
+    let list =
+        |folder: &str, prefix: &str, limit, is_deep| list_in(&Scope::all(), folder, prefix, limit, is_deep);
     for limit in [1, 2, 3, 100] {
         assert_eq!(list("", "", limit, false), ["a", "a.b", "b!", "b/", "c/", "d", "文/"]);
         assert_eq!(list("b", "", limit, false), ["b/1", "b/2/", "b/3"]);
         assert_eq!(list("b/", "2", limit, true), ["b/2/x", "b/2/y"]);
         assert_eq!(list("", "a", limit, false), ["a", "a.b"]);
         assert_eq!(list("nothing", "", limit, false), Vec::<String>::new());
+        let scope = Scope::new(["b/2/", "c", "d", "x"]);
+        let scoped = |folder: &str, is_deep| list_in(&scope, folder, "", limit, is_deep);
+        assert_eq!(scoped("", false), ["b/", "c/", "d"]);
+        assert_eq!(scoped("b", false), ["b/2/"]);
+        assert_eq!(scoped("", true), ["b/2/x", "b/2/y", "c/d/e/f", "d"]);
+        assert_eq!(scoped("文", false), Vec::<String>::new());
         let mut all: Vec<_> = names.to_vec();
         all.sort_unstable();
         assert_eq!(list("", "", limit, true), all);

@@ -93,11 +93,13 @@ pub enum Problem {
     /// Anybody could reach the server, and nobody would have to say who they are.
     #[error(
         "listen is {listen}, where other machines reach it, and there are no users: listen on 127.0.0.1, or set open to \
-         let everybody read, write and remove everything"
+         let everybody read, write and remove everything, or make users by `cloudstore user add NAME` ({} is not there)", users.display()
     )]
     Open {
         /// Where it would listen.
         listen: Address,
+        /// Where users would be.
+        users: PathBuf,
     },
     /// A path lies where the store keeps its own.
     #[error("{key} is {}, which belongs to the store in {}: take another place", path.display(), data.display())]

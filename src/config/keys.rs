@@ -49,6 +49,10 @@ settings! {
     /// The folder of all objects; it is made if it does not exist [default: ./data]
     #[arg(value_name = "FOLDER")]
     Restart data,
+    /// The file of users and what they may do, as `cloudstore user` writes it; if it is there, nobody else is let in
+    /// [default: users.json in the data folder]
+    #[arg(value_name = "FILE")]
+    Restart users,
     /// Loops, each a thread that serves connections, 1 to 256 [default: one a processor, at most 4]
     #[arg(value_name = "N")]
     Restart threads,

@@ -22,6 +22,7 @@ pub mod units;
 mod value;
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -54,12 +55,14 @@ pub enum LogFormat {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where to listen. Only loopback or a Unix socket, unless [`open`](Self::open) is set.
+    /// Where to listen. Only loopback or a Unix socket, unless there are users or [`open`](Self::open) is set.
     pub listen: Address,
     /// Listen also where other machines reach it, without users.
     pub open: bool,
     /// The data folder.
     pub data: PathBuf,
+    /// The file of users, whether it is there or not.
+    pub users: PathBuf,
     /// Loops, 1 to 256.
     pub threads: usize,
     /// Threads for work that blocks, 1 to 256.
@@ -124,6 +127,9 @@ struct Surroundings {
 
 /// Some 25 MB of idle connections.
 const MAX_CONNECTIONS: usize = 12_000;
+/// The data folder, and the users in it, if nothing is said.
+const DATA: &str = "./data";
+const USERS: &str = "users.json";
 const PREFIX: &str = "CLOUDSTORE_";
 /// Variables that are no settings of a server: where its file is, where clients find it, and what they say of themselves.
 const OTHERS: [&str; 5] = ["CONFIG", "SERVER", "USER", "PASSWORD", "TOKEN"];
@@ -140,27 +146,30 @@ impl Config {
     }
 
     fn load_in(args: &ServeArgs, around: &Surroundings) -> Result<Config, ConfigError> {
-        let mut contents = Contents::default();
-        let mut file = None;
-        match find_file(args, around) {
-            Ok(Some((path, read))) => {
-                file = Some(path);
-                contents = read;
-            }
-            Ok(None) => (),
-            Err(problem) => contents.problems.push(problem),
-        }
-        // Later ones win.
-        let mut given = std::mem::take(&mut contents.given);
-        read_environment(around, &mut given, &mut contents);
-        for (key, _) in KEYS {
-            if let Some(text) = args.get(key) {
-                let origin = Origin::Flag(format!("--{}", key.replace('_', "-")));
-                given.push(Given { key, text: text.to_owned(), origin });
-            }
-        }
+        let (contents, given, file) = gather(args, around);
         let Contents { notes, problems, .. } = contents;
-        Checking { given, problems, settings: Vec::new() }.check(notes, file)
+        Checking { given, problems, settings: Vec::new() }.check(notes, file, &around.folder)
+    }
+
+    /// Where these options, the environment and the file have the users; what else they say is not looked at, so that users
+    /// can be made for a server that does not start without.
+    ///
+    /// # Errors
+    /// What is wrong with these settings, or with the configuration file.
+    pub fn users_file(args: &ServeArgs) -> Result<PathBuf, ConfigError> {
+        let around = Surroundings { variables: std::env::vars_os().collect(), folder: PathBuf::new() };
+        Config::users_in(args, &around)
+    }
+
+    fn users_in(args: &ServeArgs, around: &Surroundings) -> Result<PathBuf, ConfigError> {
+        let (contents, given, _) = gather(args, around);
+        let mut checking = Checking { given, problems: contents.problems, settings: Vec::new() };
+        let data = checking.take("data", || PathBuf::from(DATA));
+        let users = checking.take("users", || data.join(USERS));
+        match checking.problems.is_empty() {
+            true => Ok(users),
+            false => Err(ConfigError { problems: checking.problems }),
+        }
     }
 
     /// What is not wrong, but worth to be known: keys without effect, and variables that name no setting.
@@ -210,6 +219,29 @@ impl Config {
             ..storage::Options::new(&self.data)
         }
     }
+}
+
+/// All that is said, and the file that says some of it. Of one setting the later wins.
+fn gather(args: &ServeArgs, around: &Surroundings) -> (Contents, Vec<Given>, Option<PathBuf>) {
+    let mut contents = Contents::default();
+    let mut file = None;
+    match find_file(args, around) {
+        Ok(Some((path, read))) => {
+            file = Some(path);
+            contents = read;
+        }
+        Ok(None) => (),
+        Err(problem) => contents.problems.push(problem),
+    }
+    let mut given = std::mem::take(&mut contents.given);
+    read_environment(around, &mut given, &mut contents);
+    for (key, _) in KEYS {
+        if let Some(text) = args.get(key) {
+            let origin = Origin::Flag(format!("--{}", key.replace('_', "-")));
+            given.push(Given { key, text: text.to_owned(), origin });
+        }
+    }
+    (contents, given, file)
 }
 
 /// The file that is named, else the first of those that are looked for.
@@ -284,13 +316,19 @@ struct Checking {
 }
 
 impl Checking {
-    fn check(mut self, notes: Vec<String>, file: Option<PathBuf>) -> Result<Config, ConfigError> {
+    fn check(
+        mut self,
+        notes: Vec<String>,
+        file: Option<PathBuf>,
+        folder: &Path,
+    ) -> Result<Config, ConfigError> {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let defaults = Limits::default();
         // In the order of the options, in which they are shown.
         let listen = self.take("listen", || Address::Inet(([127, 0, 0, 1], 8081).into()));
         let open = self.take("open", || false);
-        let data = self.take("data", || PathBuf::from("./data"));
+        let data = self.take("data", || PathBuf::from(DATA));
+        let users = self.take("users", || data.join(USERS));
         let threads: Count<1, 256> = self.take("threads", || Count(processors.min(4)));
         let jobs: Count<1, 256> = self.take("jobs", || Count(processors.clamp(4, 256)));
         let durability = self.take("durability", Durability::default);
@@ -318,14 +356,23 @@ impl Checking {
             _ => Hosts::Any,
         });
 
-        if let Err(problem) = check_exposure(&listen, open, false) {
+        // One that cannot be looked at is there: the server says why it does not start.
+        let has_users = !matches!(
+            fs::metadata(folder.join(&users)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound
+        );
+        if let Err(problem) = check_exposure(&listen, open, has_users, &users) {
             self.problems.push(problem);
         }
         // The index may be in its usual place.
         let index_elsewhere =
             index.clone().filter(|index| !paths::same_place(index, &data.join("storage.data")));
-        let occupied =
-            [("spool", Some(spool.clone())), ("log_file", log_file.clone()), ("index", index_elsewhere)];
+        let occupied = [
+            ("users", Some(users.clone())),
+            ("spool", Some(spool.clone())),
+            ("log_file", log_file.clone()),
+            ("index", index_elsewhere),
+        ];
         for (key, path) in occupied {
             if let Some(path) = path.filter(|path| value::is_of_the_store(path, &data)) {
                 self.problems.push(Problem::Occupied { key, path, data: data.clone() });
@@ -338,6 +385,7 @@ impl Checking {
             listen,
             open,
             data,
+            users,
             threads: threads.0,
             jobs: jobs.0,
             durability,
@@ -414,10 +462,10 @@ impl Checking {
 ///
 /// # Errors
 /// [`Problem::Open`].
-pub fn check_exposure(listen: &Address, open: bool, has_users: bool) -> Result<(), Problem> {
+pub fn check_exposure(listen: &Address, open: bool, has_users: bool, users: &Path) -> Result<(), Problem> {
     if open || has_users || value::is_local(listen) {
         Ok(())
     } else {
-        Err(Problem::Open { listen: listen.clone() })
+        Err(Problem::Open { listen: listen.clone(), users: users.to_owned() })
     }
 }

@@ -53,11 +53,17 @@ impl Start {
 
     #[allow(clippy::unwrap_used, reason = "a failure is a panic here")]
     fn load(&self) -> Result<Config, ConfigError> {
+        Config::load_in(&self.args(), &self.around())
+    }
+
+    #[allow(clippy::unwrap_used, reason = "a failure is a panic here")]
+    fn args(&self) -> ServeArgs {
         let line = ["cloudstore".to_owned()].into_iter().chain(self.options.iter().cloned());
-        let args = Line::try_parse_from(line).unwrap().args;
-        let around =
-            Surroundings { variables: self.variables.clone(), folder: self.folder.path().to_owned() };
-        Config::load_in(&args, &around)
+        Line::try_parse_from(line).unwrap().args
+    }
+
+    fn around(&self) -> Surroundings {
+        Surroundings { variables: self.variables.clone(), folder: self.folder.path().to_owned() }
     }
 
     #[allow(clippy::unwrap_used, reason = "a failure is a panic here")]
@@ -87,6 +93,7 @@ fn samples() -> Vec<(&'static str, [(&'static str, Value); 2])> {
         ("listen", [("127.0.0.1:0", "\"127.0.0.1:0\""), ("[::1]:80", "\"[::1]:80\"")]),
         ("open", [("on", "true"), ("off", "false")]),
         ("data", [("/srv", "\"/srv\""), ("x y", "\"x y\"")]),
+        ("users", [("/u.json", "\"/u.json\""), ("x y", "\"x y\"")]),
         ("threads", [("1", "1"), ("256", "256")]),
         ("jobs", [("1", "1"), ("16", "16")]),
         ("durability", [("relaxed", "\"relaxed\""), ("sync", "\"sync\"")]),
@@ -518,13 +525,32 @@ fn only_this_machine_reaches_a_server_without_users() {
         assert!(start.bad().contains("and there are no users: listen on 127.0.0.1, or set open"), "{far}");
         assert!(start.option("--open").load().is_ok());
         let address: Address = far.parse().unwrap();
-        assert!(check_exposure(&address, false, true).is_ok());
+        assert!(check_exposure(&address, false, true, Path::new("x")).is_ok());
     }
+    let far = || Start::new().option("--listen=0.0.0.0:1");
+    assert!(far().write("data/users.json", "").load().is_ok(), "what is in it is looked at by the server");
+    assert!(far().write("u.json", "").option("--users=u.json").load().is_ok());
+    assert!(
+        far().write("data/users.json", "").option("--users=u.json").bad().contains("(u.json is not there)")
+    );
+}
+
+#[test]
+fn users_are_found_for_a_server_that_does_not_start_without() {
+    let users =
+        |start: Start| Config::users_in(&start.args(), &start.around()).map_err(|error| error.to_string());
+    let found = |start| users(start).unwrap();
+    assert_eq!(found(Start::new()), Path::new("./data/users.json"));
+    let start = Start::new().file(r#"{"listen": "0.0.0.0:81", "data": "/srv", "level": 99}"#);
+    assert_eq!(found(start), Path::new("/srv/users.json"));
+    assert_eq!(found(Start::new().variable("CLOUDSTORE_USERS", "u").option("--data=x")), Path::new("u"));
+    assert!(users(Start::new().file("{")).unwrap_err().contains("is not as it should be"));
 }
 
 #[test]
 fn nothing_lies_among_what_the_store_keeps() {
     for option in [
+        "--users=./data/lock",
         "--spool=./data/stage",
         "--spool=data/low_storage/x",
         "--spool=/../data/../x/./low_storage",
@@ -558,7 +584,10 @@ fn changes_say_what_needs_a_restart() {
     assert_eq!(after.changes(&before), expected);
     // The spool's default lies in the data folder.
     let moved = Start::new().option("--data=/srv").good();
-    assert_eq!(before.changes(&moved), [("data", Effect::Restart), ("spool", Effect::Restart)]);
+    assert_eq!(
+        before.changes(&moved),
+        [("data", Effect::Restart), ("users", Effect::Restart), ("spool", Effect::Restart)]
+    );
 }
 
 #[test]

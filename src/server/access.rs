@@ -18,10 +18,27 @@ pub(crate) fn mount(http: &Http, service: &Rc<Service>) {
         let status = exchange.status.map_or(499, Status::code);
         let (received, sent, took) = (exchange.received, exchange.sent, exchange.duration);
         counting.meter().answered(status, exchange.is_whole, received, sent, took);
-        if counting.site().has_access_log() {
+        if !counting.site().has_access_log() {
+            return;
+        }
+        if exchange.user.is_empty() {
             info!(
                 target: "access",
                 peer = Value::from_display(exchange.peer),
+                method = exchange.method,
+                target = exchange.target,
+                status = status,
+                sent = sent,
+                received = received,
+                us = took.as_micros() as u64,
+                whole = exchange.is_whole;
+                "answered"
+            );
+        } else {
+            info!(
+                target: "access",
+                peer = Value::from_display(exchange.peer),
+                user = exchange.user,
                 method = exchange.method,
                 target = exchange.target,
                 status = status,

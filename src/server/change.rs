@@ -6,11 +6,12 @@ use reactor::http::Request;
 use serde::Serialize;
 
 use super::conditions::{Conditions, Current};
-use super::json;
+use super::grant::Grant;
 use super::problem::Problem;
 use super::service::Service;
 use super::target::{self, Target};
 use super::upload;
+use super::{json, page};
 use crate::storage::{Changed, Class, Folder, Name, Precondition, StoreError};
 
 /// Answers DELETE.
@@ -44,11 +45,17 @@ fn delete_object(service: &Rc<Service>, request: Request, name: Name) {
         Err(problem) => return service.refuse(request, problem),
     };
     let store = service.store().clone();
-    let service = Rc::clone(service);
+    let (service, asked) = (Rc::clone(service), name.clone());
     store.delete(&name, precondition, move |result| match result {
+        Ok(_) if is_form(&request) => page::removed(request, asked.as_str(), None),
         Ok(_) => request.reply(204).send(),
         Err(error) => service.refuse(request, error.into()),
     });
+}
+
+/// Forms know no DELETE: they send POST, and go on to a page.
+fn is_form(request: &Request) -> bool {
+    request.method() == "POST" && page::is_for(request)
 }
 
 #[derive(Serialize)]
@@ -71,46 +78,50 @@ fn delete_folder(service: &Rc<Service>, request: Request, folder: Folder) {
     let (service, asked) = (Rc::clone(service), folder.clone());
     store.delete_folder(&folder, move |result| match result {
         Ok(0) => service.refuse(request, Problem::no_such_folder(&asked)),
+        Ok(objects) if is_form(&request) => page::removed(request, asked.prefix(), Some(objects)),
         Ok(objects) => json::body(request.reply(200), &Count { folder: asked.prefix(), objects }).send(),
         Err(error) => service.refuse(request, error.into()),
     });
 }
 
 /// What a POST asks to be done with what its path names.
-enum Wish {
+pub(crate) enum Wish {
     Move(String),
     Copy(String),
     Class(Class),
+    Delete,
 }
 
-/// Answers POST with `?move=`, `?copy=` or `?class=`.
-pub(crate) fn post(service: &Rc<Service>, request: Request, target: Target) {
+/// Answers POST with `?move=`, `?copy=`, `?class=` or `?delete`.
+pub(crate) fn post(service: &Rc<Service>, request: Request, target: Target, grant: Grant) {
     match wish(&request) {
-        Ok(wish) => grant(service, request, target, wish),
+        Ok(wish) => fulfil(service, request, target, wish, grant),
         Err(problem) => service.refuse(request, problem),
     }
 }
 
-fn wish(request: &Request) -> Result<Wish, Problem> {
+/// What of it the parameters say.
+pub(crate) fn wish(request: &Request) -> Result<Wish, Problem> {
     let class = target::word(request, "class", upload::CLASSES)?;
     let to = |parameter| target::parameter(request, parameter);
-    match (to("move")?, to("copy")?, class) {
-        (Some(to), None, None) => Ok(Wish::Move(to)),
-        (None, Some(to), None) => Ok(Wish::Copy(to)),
-        (None, None, Some(class)) => Ok(Wish::Class(class)),
+    match (to("move")?, to("copy")?, class, target::flag(request, "delete")?) {
+        (Some(to), None, None, false) => Ok(Wish::Move(to)),
+        (None, Some(to), None, false) => Ok(Wish::Copy(to)),
+        (None, None, Some(class), false) => Ok(Wish::Class(class)),
+        (None, None, None, true) => Ok(Wish::Delete),
         _ => {
-            let message =
-                "say what is to be done: one of ?move=NAME, ?copy=NAME and ?class=low or deep; PUT stores";
+            let message = "say what is to be done: one of ?move=NAME, ?copy=NAME, ?class=low or deep and ?delete; PUT stores";
             Err(Problem::new(400, "parameter_invalid", message))
         }
     }
 }
 
-fn grant(service: &Rc<Service>, request: Request, target: Target, wish: Wish) {
+fn fulfil(service: &Rc<Service>, request: Request, target: Target, wish: Wish, grant: Grant) {
     let granted = match (target, wish) {
+        (target, Wish::Delete) => return delete(service, request, target),
         (Target::Object(from), Wish::Class(class)) => return change_class(service, request, from, class),
-        (Target::Object(from), Wish::Move(to)) => move_object(service, request, from, &to, Way::Move),
-        (Target::Object(from), Wish::Copy(to)) => move_object(service, request, from, &to, Way::Copy),
+        (Target::Object(from), Wish::Move(to)) => move_object(service, request, from, &to, Way::Move, grant),
+        (Target::Object(from), Wish::Copy(to)) => move_object(service, request, from, &to, Way::Copy, grant),
         (Target::Folder(from), Wish::Move(to)) => move_folder(service, request, from, &to, Way::Move),
         (Target::Folder(from), Wish::Copy(to)) => move_folder(service, request, from, &to, Way::Copy),
         (Target::Folder(folder), Wish::Class(_)) => {
@@ -133,7 +144,14 @@ enum Way {
 /// What is not granted comes back with the reason.
 type Granted = Result<(), Box<(Request, Problem)>>;
 
-fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, way: Way) -> Granted {
+fn move_object(
+    service: &Rc<Service>,
+    request: Request,
+    from: Name,
+    to: &str,
+    way: Way,
+    grant: Grant,
+) -> Granted {
     let to = match target::name(to.as_bytes()) {
         Ok(to) => to,
         Err(problem) => return Err(Box::new((request, problem))),
@@ -148,6 +166,10 @@ fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, wa
         Ok(from_is) => from_is,
         Err(problem) => return Err(Box::new((request, problem))),
     };
+    let to_is = match grant.placing(service.store(), &to, to_is) {
+        Ok(to_is) => to_is,
+        Err(problem) => return Err(Box::new((request, problem))),
+    };
     if matches!(way, Way::Copy)
         && let Err(problem) = check_copy(service, &from)
     {
@@ -157,7 +179,7 @@ fn move_object(service: &Rc<Service>, request: Request, from: Name, to: &str, wa
     let (service, placed) = (Rc::clone(service), to.clone());
     let done = move |result: Result<Changed, StoreError>| match result {
         Ok(changed) => upload::stored(request, &placed, &changed),
-        Err(error) => service.refuse(request, error.into()),
+        Err(error) => service.refuse(request, grant.explain(error, &placed)),
     };
     match way {
         Way::Move => store.rename(&from, &to, from_is, to_is, done),

@@ -7,10 +7,11 @@ use reactor::http::{BodyStream, Request};
 use serde::Serialize;
 
 use super::entity::{Entity, rfc3339};
+use super::grant::Grant;
 use super::problem::Problem;
 use super::service::Service;
 use super::target;
-use crate::storage::{Entry, Folder, ListOptions, Page, Store, StoreError};
+use crate::storage::{Class, Entry, Folder, ListOptions, Page, Scope, Store, StoreError};
 
 /// How a listing is asked for.
 struct Wanted {
@@ -21,30 +22,35 @@ struct Wanted {
     limit: Option<usize>,
     is_deep: bool,
     sort: Sort,
+    /// What who asks may read.
+    scope: Scope,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Sort {
+pub(crate) enum Sort {
     Name,
     By(Key, Order),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Key {
+pub(crate) enum Key {
     Name,
+    Class,
     Size,
     Modified,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Order {
+pub(crate) enum Order {
     Up,
     Down,
 }
 
-const SORTS: [(&str, Sort); 6] = [
+pub(crate) const SORTS: [(&str, Sort); 8] = [
     ("name", Sort::Name),
     ("-name", Sort::By(Key::Name, Order::Down)),
+    ("class", Sort::By(Key::Class, Order::Up)),
+    ("-class", Sort::By(Key::Class, Order::Down)),
     ("size", Sort::By(Key::Size, Order::Up)),
     ("-size", Sort::By(Key::Size, Order::Down)),
     ("modified", Sort::By(Key::Modified, Order::Up)),
@@ -56,9 +62,9 @@ const PAGE: usize = 1000;
 /// Entries that are sorted by anything but their name, in memory.
 const MOST_SORTED: usize = 10_000;
 
-/// Answers GET and HEAD for a folder.
-pub(crate) fn get(service: &Rc<Service>, request: Request, folder: Folder) {
-    let wanted = match wanted(&request, folder) {
+/// Answers GET and HEAD for a folder, with what may be read.
+pub(crate) fn get(service: &Rc<Service>, request: Request, folder: Folder, grant: &Grant) {
+    let wanted = match wanted(&request, folder, grant) {
         Ok(wanted) => wanted,
         Err(problem) => return service.refuse(request, problem),
     };
@@ -75,7 +81,7 @@ pub(crate) fn get(service: &Rc<Service>, request: Request, folder: Folder) {
     });
 }
 
-fn wanted(request: &Request, folder: Folder) -> Result<Wanted, Problem> {
+fn wanted(request: &Request, folder: Folder, grant: &Grant) -> Result<Wanted, Problem> {
     let limit = match target::parameter(request, "limit")? {
         None => None,
         Some(text) => match text.parse::<usize>() {
@@ -94,7 +100,7 @@ fn wanted(request: &Request, folder: Folder) -> Result<Wanted, Problem> {
         return Err(Problem::new(400, "parameter_invalid", message));
     }
     let prefix = target::parameter(request, "prefix")?.unwrap_or_default();
-    Ok(Wanted { folder, prefix, after, limit, is_deep, sort })
+    Ok(Wanted { folder, prefix, after, limit, is_deep, sort, scope: grant.scope() })
 }
 
 impl Wanted {
@@ -103,7 +109,13 @@ impl Wanted {
             Sort::Name => left.map_or(PAGE, |left| left.min(PAGE)),
             Sort::By(..) => MOST_SORTED,
         };
-        ListOptions { prefix: self.prefix.clone(), after, limit, is_deep: self.is_deep }
+        ListOptions {
+            prefix: self.prefix.clone(),
+            after,
+            limit,
+            is_deep: self.is_deep,
+            scope: self.scope.clone(),
+        }
     }
 
     /// Whether nothing found means that there is no such folder.
@@ -129,6 +141,8 @@ fn begin(service: &Rc<Service>, request: Request, wanted: Wanted, mut page: Page
         .header("Content-Type", "application/json")
         .header("X-Content-Type-Options", "nosniff")
         .header("Cache-Control", "no-cache")
+        // Browsers get a page.
+        .header("Vary", "Accept")
         .stream();
     if is_head {
         return stream.finish();
@@ -153,16 +167,17 @@ fn begin(service: &Rc<Service>, request: Request, wanted: Wanted, mut page: Page
     stream.on_drained(move |stream| writer.advance(stream));
 }
 
-fn sort(entries: &mut [Entry], key: Key, order: Order) {
+/// Puts entries in order; folders stay in front, in the order of their names.
+pub(crate) fn sort(entries: &mut [Entry], key: Key, order: Order) {
     let value = |entry: &Entry| match entry {
         Entry::Object { meta, .. } => match key {
             Key::Name => 0,
+            Key::Class => i128::from(meta.class == Class::Deep),
             Key::Size => i128::from(meta.size),
             Key::Modified => i128::from(meta.modified),
         },
         Entry::Folder(_) => -1,
     };
-    // Folders stay in front, in the order of their names.
     entries.sort_by(|a, b| {
         let by_value = value(a).cmp(&value(b));
         match (order, a, b) {

@@ -58,6 +58,8 @@ fn render(service: &Service) -> String {
         page.one("cloudstore_disk_free_bytes", "gauge", "Free on the disk of the data folder.", space.free);
         page.one("cloudstore_disk_size_bytes", "gauge", "Size of that disk.", space.total);
     }
+    let help = "Requests whose credentials were wrong, or too many to be looked at.";
+    page.one("cloudstore_credentials_refused_total", "counter", help, site.doorman().refused());
     if let Some(logger) = logger::default() {
         let help = "Records that the log had no room for.";
         page.one("cloudstore_log_dropped_total", "counter", help, logger.rejected());

@@ -7,9 +7,12 @@
 //! |---|---|
 //! | `routes`, `target` | which path means what |
 //! | `upload`, `download`, `stream`, `listing`, `change` | the calls of `/files/` |
+//! | `page` | what browsers are shown |
 //! | `index` | the index of the store, for its keeper |
 //! | `original` | the calls of the program that this one follows |
-//! | `admission`, `origin` | who may ask; the latter is pure |
+//! | `admission`, `origin` | which pages and names may ask; the latter is pure |
+//! | `authority`, `needs`, `grant` | who asks, what a call needs, and what is granted |
+//! | `keeper`, `doorman` | the users of all loops, and how often somebody may be wrong |
 //! | [`range`], [`conditions`], [`digest`], [`media`], [`accept`], `field` | what headers say; pure |
 //! | `entity`, `json`, `problem` | what is answered |
 //! | `access`, `meter`, `metrics` | what is told of it |
@@ -17,20 +20,26 @@
 pub mod accept;
 mod access;
 mod admission;
+mod authority;
 mod change;
 pub mod conditions;
 pub mod digest;
+mod doorman;
 mod download;
 mod entity;
 mod field;
+mod grant;
 mod index;
 mod json;
+mod keeper;
 mod listing;
 pub mod media;
 mod meter;
 mod metrics;
+mod needs;
 mod origin;
 mod original;
+mod page;
 mod problem;
 pub mod range;
 mod routes;
@@ -45,6 +54,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,6 +68,8 @@ use reactor::http::{Census, Http, Limits};
 use reactor::{Address, Diagnostic, Event, EventBase, EventFlags, EventTicket, ListenOptions, Notifier};
 
 use crate::storage::{self, SharedStore, Store, StoreError};
+use crate::users::UsersError;
+use keeper::Keeper;
 use origin::Policy;
 use service::Service;
 use site::Site;
@@ -86,6 +98,9 @@ pub struct Options {
     /// Names that requests may be for besides IP addresses and `localhost`, in lower case and without a port; others are
     /// refused. None, the default, for any. It keeps pages out whose name was made to point at the server.
     pub hosts: Option<Vec<String>>,
+    /// The file of [users](crate::users). Where it is not there, everybody may do everything; from when on it is, nobody may
+    /// but they, also if it goes again. None, the default, for no users ever.
+    pub users: Option<PathBuf>,
     /// Forwards records, and is asked to connect again by `/reload`.
     pub pool: Option<Arc<Pool>>,
     /// How long requests that are under way may take when the server ends; 30 s.
@@ -105,6 +120,7 @@ impl Options {
             access_log: true,
             cors: Vec::new(),
             hosts: None,
+            users: None,
             pool: None,
             grace: Duration::from_secs(30),
         }
@@ -118,6 +134,9 @@ pub enum ServerError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The users cannot be read.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// It cannot listen.
     #[error("cannot listen on {address}: {source}; take another address, or end what listens there")]
     Listen {
@@ -255,7 +274,8 @@ impl Server {
             _ => 1,
         };
         let policy = Policy::new(&options.cors, options.hosts.as_deref());
-        let site = Arc::new(Site::new(&options, loops));
+        let keeper = options.users.clone().map(Keeper::open).transpose()?;
+        let site = Arc::new(Site::new(&options, loops, keeper.map(Arc::new)));
         let store = Store::open(base, options.storage)?;
         let limits = of_http(&options.limits);
         if loops > 1 {
@@ -359,11 +379,12 @@ impl Server {
 
     /// Takes over what may change while it runs, from the next connection or request on: [`Options::limits`],
     /// [`min_free_disk`](Options::min_free_disk), [`access_log`](Options::access_log), [`cors`](Options::cors) and
-    /// [`hosts`](Options::hosts). The rest of the options is not looked at.
+    /// [`hosts`](Options::hosts). The users file is looked at. The rest of the options is not.
     pub fn change(&self, options: &Options) {
         self.site.change(&options.limits, options.min_free_disk, options.access_log);
         let policy = Policy::new(&options.cors, options.hosts.as_deref());
         self.drainer.send(&Order::Change(of_http(&options.limits), policy));
+        self.site.reload_users();
     }
 
     /// Waits until the loops on threads of their own have ended, after [`Drainer::drain`].
@@ -431,7 +452,8 @@ impl Seat {
         let http = Http::with_census(base, self.site.census())?;
         http.set_limits(self.limits.clone());
         let meter = self.site.meter(self.number);
-        let service = Rc::new(Service::new(store, Arc::clone(&self.site), meter, self.policy.clone()));
+        let service = Service::new(store, Arc::clone(&self.site), meter, self.policy.clone())?;
+        let service = Rc::new(service);
         routes::mount(&http, &service);
         access::mount(&http, &service);
         let listener = http.listen(&self.listen, &self.options).map_err(|error| match error {
@@ -457,6 +479,9 @@ impl Seat {
                         served.set_limits(limits);
                         if let Some(service) = told.upgrade() {
                             service.set_policy(policy);
+                            if let Some(authority) = service.authority() {
+                                authority.distrust();
+                            }
                         }
                     }
                 }

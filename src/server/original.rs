@@ -19,15 +19,18 @@ use reactor::http::{BodyStream, Request};
 use serde::Serialize;
 
 use super::field;
+use super::grant::Grant;
 use super::json;
 use super::problem::Problem;
 use super::service::Service;
 use super::target;
 use super::upload::{self, Terms};
-use crate::storage::{Changed, Entry, Folder, ListOptions, Name, Page, Precondition, PutOptions, StoreError};
+use crate::storage::{
+    Changed, Entry, Folder, ListOptions, Name, Page, Precondition, PutOptions, Scope, StoreError,
+};
 
 /// Answers `POST /upload`.
-pub(crate) fn upload(service: &Rc<Service>, request: Request) {
+pub(crate) fn upload(service: &Rc<Service>, request: Request, grant: &Grant) {
     let checked = file_name(&request).and_then(|name| {
         let class = upload::class_of(field::single(request.headers(), "storagetype")?, "StorageType")?;
         upload::check_body(service, &request, &name).map_err(|problem| problem.about(name.as_str()))?;
@@ -36,14 +39,14 @@ pub(crate) fn upload(service: &Rc<Service>, request: Request) {
     match checked {
         Ok((name, class)) => {
             let terms = Terms { class, options: PutOptions::default(), verifier: None };
-            upload::receive(service, request, name, terms, stored);
+            upload::receive(service, request, name, terms, grant.clone(), stored);
         }
         Err(problem) => service.refuse(request, problem),
     }
 }
 
 /// The header `FileName`: base64 of the UTF-8 name, with or without padding.
-fn file_name(request: &Request) -> Result<Name, Problem> {
+pub(crate) fn file_name(request: &Request) -> Result<Name, Problem> {
     let Some(text) = field::single(request.headers(), "filename")? else {
         let message = "the header FileName is missing: send the object's name in it, in base64";
         return Err(Problem::new(400, "name_missing", message));
@@ -109,8 +112,8 @@ pub(crate) fn reload(service: &Rc<Service>, request: Request) {
     }
 }
 
-/// Answers `GET /list`.
-pub(crate) fn list(service: &Rc<Service>, request: Request) {
+/// Answers `GET /list`: what may be read.
+pub(crate) fn list(service: &Rc<Service>, request: Request, grant: &Grant) {
     let is_head = request.method() == "HEAD";
     let stream = request
         .reply(200)
@@ -126,6 +129,7 @@ pub(crate) fn list(service: &Rc<Service>, request: Request) {
     }
     let listing = Rc::new(Listing {
         service: Rc::clone(service),
+        scope: grant.scope(),
         after: RefCell::new(Some(None)),
         has_written: Cell::new(false),
     });
@@ -134,6 +138,7 @@ pub(crate) fn list(service: &Rc<Service>, request: Request) {
 
 struct Listing {
     service: Rc<Service>,
+    scope: Scope,
     /// Behind which name it goes on; None while a page is read.
     after: RefCell<Option<Option<String>>>,
     has_written: Cell<bool>,
@@ -149,7 +154,8 @@ struct File<'a> {
 impl Listing {
     fn advance(self: &Rc<Listing>, stream: &BodyStream) {
         let Some(after) = self.after.take() else { return };
-        let options = ListOptions { after, is_deep: true, ..ListOptions::default() };
+        let scope = self.scope.clone();
+        let options = ListOptions { after, is_deep: true, scope, ..ListOptions::default() };
         let (me, stream) = (Rc::clone(self), stream.clone());
         self.service.store().list(&Folder::root(), options, move |result| me.continued(&stream, result));
     }

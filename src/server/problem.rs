@@ -3,10 +3,11 @@
 use reactor::http::{BodyError, Reply, Request};
 use serde::Serialize;
 
-use super::json;
+use super::{json, page};
 use crate::storage::{Folder, Name, NameError, StoreError};
 
-/// Why a request is not done. It is sent as JSON: `{"error":"name_invalid","message":"…","name":"…"}`.
+/// Why a request is not done. It is sent as JSON, `{"error":"name_invalid","message":"…","name":"…"}`, or to a person as a
+/// page.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: u16,
@@ -38,6 +39,18 @@ impl Problem {
         Problem::new(404, "not_found", message).about(folder.prefix())
     }
 
+    /// What the rules do not let somebody do. Whether it is there is not told.
+    pub(crate) fn forbidden(verb: &str, path: &str) -> Problem {
+        let message =
+            format!("you may not {verb} /{path}: ask who looks after the server for a rule that lets you");
+        Problem::new(403, "forbidden", message).about(path)
+    }
+
+    /// What only admins may do.
+    pub(crate) fn admins_only() -> Problem {
+        Problem::new(403, "forbidden", "only an admin may do this: ask who looks after the server")
+    }
+
     /// The name of an object is taken for that of a folder.
     pub(crate) fn is_folder(status: u16, name: &Name) -> Problem {
         let message = format!("{name} is a folder, and no object: write {name}/ for the folder");
@@ -56,6 +69,10 @@ impl Problem {
 
     pub(crate) fn status(&self) -> u16 {
         self.status
+    }
+
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -78,11 +95,15 @@ impl Problem {
 
     fn reply(self, request: Request) -> Reply {
         let shown = Shown { error: self.code, message: &self.message, name: self.name.as_deref() };
+        let is_for_people = page::is_for(&request);
         let mut reply = request.reply(self.status).header("Cache-Control", "no-store");
         for (name, value) in &self.headers {
             reply = reply.header(name, value);
         }
-        json::body(reply, &shown)
+        match is_for_people {
+            true => page::problem(reply, self.status, self.code, &self.message, self.name.as_deref()),
+            false => json::body(reply, &shown),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use logger::kv::Value;
 use logger::{debug, error, warn};
 use reactor::http::Request;
 
+use super::authority::Authority;
 use super::meter::Meter;
 use super::origin::Policy;
 use super::problem::Problem;
@@ -21,6 +22,8 @@ pub(crate) struct Service {
     site: Arc<Site>,
     meter: Arc<Meter>,
     policy: RefCell<Policy>,
+    /// None where there can be no users.
+    authority: Option<Authority>,
     /// The room on the disk, and when it was looked at.
     space: Cell<Option<(Instant, Space)>>,
 }
@@ -29,8 +32,14 @@ pub(crate) struct Service {
 const SPACE_PRECISION: Duration = Duration::from_secs(1);
 
 impl Service {
-    pub(crate) fn new(store: Store, site: Arc<Site>, meter: Arc<Meter>, policy: Policy) -> Service {
-        Service { store, site, meter, policy: RefCell::new(policy), space: Cell::new(None) }
+    pub(crate) fn new(
+        store: Store,
+        site: Arc<Site>,
+        meter: Arc<Meter>,
+        policy: Policy,
+    ) -> Result<Service, reactor::Error> {
+        let authority = Authority::new(store.base(), &site)?;
+        Ok(Service { store, site, meter, policy: RefCell::new(policy), authority, space: Cell::new(None) })
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -43,6 +52,11 @@ impl Service {
 
     pub(crate) fn meter(&self) -> &Meter {
         &self.meter
+    }
+
+    /// Who knows the users, where there can be some.
+    pub(crate) fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
     }
 
     /// Who may ask. Let go before anything else is called.
@@ -116,6 +130,12 @@ impl Service {
     }
 
     fn tell(&self, request: Request, problem: Problem) {
+        self.note(&request, &problem);
+        problem.send(request);
+    }
+
+    /// Notes a problem as loud as it deserves.
+    pub(crate) fn note(&self, request: &Request, problem: &Problem) {
         let (method, target, peer) =
             (request.method(), request.target(), Value::from_display(request.peer()));
         let (status, why) = (problem.status(), problem.message());
@@ -131,7 +151,6 @@ impl Service {
                 warn!(target: "server", status = status, method = method, target = target, peer = peer; "{}", why)
             }
         }
-        problem.send(request);
     }
 
     /// Notes a failure behind the head of an answer, which cannot be told to the client any more.

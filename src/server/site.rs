@@ -8,6 +8,8 @@ use logger::forward::{Counters, Pool};
 use reactor::http::{Census, Limits};
 
 use super::Options;
+use super::doorman::Doorman;
+use super::keeper::Keeper;
 use super::meter::Meter;
 
 /// Shared by all loops; what may change while the server runs is atomic.
@@ -24,6 +26,9 @@ pub(crate) struct Site {
     census: Census,
     meters: Vec<Arc<Meter>>,
     forwarding: Option<Forwarding>,
+    /// None where there can be no users.
+    keeper: Option<Arc<Keeper>>,
+    doorman: Doorman,
 }
 
 /// The forwarders, as far as requests reach them.
@@ -45,7 +50,7 @@ impl Forwarding {
 }
 
 impl Site {
-    pub(crate) fn new(options: &Options, loops: usize) -> Site {
+    pub(crate) fn new(options: &Options, loops: usize, keeper: Option<Arc<Keeper>>) -> Site {
         Site {
             download_prefix: options.download_prefix.clone(),
             min_free_disk: AtomicU64::new(options.min_free_disk),
@@ -57,6 +62,8 @@ impl Site {
             census: Census::new(),
             meters: (0..loops).map(|_| Arc::default()).collect(),
             forwarding: options.pool.clone().map(Forwarding),
+            keeper,
+            doorman: Doorman::default(),
         }
     }
 
@@ -120,6 +127,21 @@ impl Site {
 
     pub(crate) fn meters(&self) -> impl Iterator<Item = &Meter> {
         self.meters.iter().map(|meter| &**meter)
+    }
+
+    pub(crate) fn keeper(&self) -> Option<&Arc<Keeper>> {
+        self.keeper.as_ref()
+    }
+
+    pub(crate) fn doorman(&self) -> &Doorman {
+        &self.doorman
+    }
+
+    /// Has the users file looked at now, off the loops.
+    pub(crate) fn reload_users(&self) {
+        if let Some(keeper) = self.keeper.clone() {
+            self.doorman.run(move || keeper.reload());
+        }
     }
 
     pub(crate) fn forwarding(&self) -> Option<&Forwarding> {

@@ -11,6 +11,7 @@ use super::conditions::{Conditions, Current};
 use super::digest::{Algorithm, Expected, Verifier, Wanted};
 use super::entity::{self, Entity};
 use super::field;
+use super::grant::Grant;
 use super::json;
 use super::problem::{Problem, upload_ended};
 use super::service::{Service, Uploading};
@@ -29,9 +30,9 @@ pub(crate) struct Terms {
 pub(crate) type Answer = fn(Request, &Name, &Changed);
 
 /// Takes the body of a request in as an object.
-pub(crate) fn put(service: &Rc<Service>, request: Request, name: Name) {
+pub(crate) fn put(service: &Rc<Service>, request: Request, name: Name, grant: Grant) {
     match check(service, &request, &name) {
-        Ok(terms) => receive(service, request, name, terms, stored),
+        Ok(terms) => receive(service, request, name, terms, grant, stored),
         Err(problem) => service.refuse(request, problem.about(name.as_str())),
     }
 }
@@ -154,9 +155,20 @@ fn modified_of(value: Option<&str>) -> Result<Option<i64>, Problem> {
     })
 }
 
-/// Streams the body of a request into the store.
-pub(crate) fn receive(service: &Rc<Service>, request: Request, name: Name, terms: Terms, answer: Answer) {
-    let Terms { class, options, verifier } = terms;
+/// Streams the body of a request into the store, where it is granted to be placed.
+pub(crate) fn receive(
+    service: &Rc<Service>,
+    request: Request,
+    name: Name,
+    terms: Terms,
+    grant: Grant,
+    answer: Answer,
+) {
+    let Terms { class, mut options, verifier } = terms;
+    match grant.placing(service.store(), &name, options.precondition) {
+        Ok(precondition) => options.precondition = precondition,
+        Err(problem) => return service.refuse(request, problem),
+    }
     // The body whose reading goes on when the store has room.
     let reading: Rc<RefCell<Option<Body>>> = Rc::default();
     let paused = Rc::clone(&reading);
@@ -173,6 +185,7 @@ pub(crate) fn receive(service: &Rc<Service>, request: Request, name: Name, terms
     let mut intake = Intake {
         service: Rc::clone(service),
         name,
+        grant,
         upload: Some(upload),
         verifier,
         uploading: service.begin_upload(request.body_length()),
@@ -200,6 +213,7 @@ pub(crate) fn receive(service: &Rc<Service>, request: Request, name: Name, terms
 struct Intake {
     service: Rc<Service>,
     name: Name,
+    grant: Grant,
     /// None once it has failed.
     upload: Option<Upload>,
     verifier: Option<Verifier>,
@@ -245,7 +259,7 @@ impl Intake {
 
     fn finish(&mut self, request: Request, answer: Answer) {
         let Some(upload) = self.upload.take() else { return };
-        let (service, name) = (Rc::clone(&self.service), self.name.clone());
+        let (service, name, grant) = (Rc::clone(&self.service), self.name.clone(), self.grant.clone());
         if let Some(Err(mismatch)) = self.verifier.take().map(Verifier::finish) {
             drop(upload);
             let problem = Problem::new(400, "digest_mismatch", mismatch.to_string());
@@ -253,7 +267,7 @@ impl Intake {
         }
         upload.finish(move |result| match result {
             Ok(changed) => answer(request, &name, &changed),
-            Err(error) => service.refuse(request, error.into()),
+            Err(error) => service.refuse(request, grant.explain(error, &name)),
         });
     }
 }

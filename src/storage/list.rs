@@ -6,6 +6,7 @@ use super::error::StoreError;
 use super::index::{Snapshot, Step, scan};
 use super::meta::Meta;
 use super::name::{Folder, Name};
+use super::scope::{Scope, Seek};
 
 /// What of a folder is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +19,13 @@ pub struct ListOptions {
     pub limit: usize,
     /// List what is in folders of the folder too, rather than the folders.
     pub is_deep: bool,
+    /// Only what is in it, and folders in which something is; all.
+    pub scope: Scope,
 }
 
 impl Default for ListOptions {
     fn default() -> ListOptions {
-        ListOptions { prefix: String::new(), after: None, limit: 1000, is_deep: false }
+        ListOptions { prefix: String::new(), after: None, limit: 1000, is_deep: false, scope: Scope::all() }
     }
 }
 
@@ -73,6 +76,11 @@ pub(crate) fn page(rows: &Snapshot, folder: &Folder, options: &ListOptions) -> R
         let Some(rest) = name.strip_prefix(top).filter(|_| name.starts_with(&prefix)) else {
             return Step::End;
         };
+        match options.scope.seek(name) {
+            Seek::Here => (),
+            Seek::At(next) => return Step::Jump(next.to_owned()),
+            Seek::End => return Step::End,
+        }
         if page.entries.len() >= options.limit {
             page.next = last.take();
             return Step::End;

@@ -65,6 +65,7 @@ mod pack;
 mod packing;
 mod recovery;
 mod rewrite;
+mod scope;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -90,6 +91,7 @@ pub use meta::{Class, Meta, Version};
 pub use name::{Folder, MAX_NAME, MAX_SEGMENT, Name, NameError};
 pub use object::{Object, PIECE, Reader};
 pub use pack::{BLOCK, PackError};
+pub use scope::Scope;
 pub use upload::{Flow, PutOptions, Upload};
 
 use crate::jobs::{Desk, Jobs};

@@ -10,6 +10,7 @@ mod host;
 mod names;
 mod original;
 mod packed;
+mod page;
 mod ranges;
 mod told;
 mod uploads;
@@ -101,6 +102,8 @@ fn methods_that_a_path_has_not_are_405_and_named_by_options() {
         ("/files/not/there", "GET, HEAD, PUT, DELETE, POST, OPTIONS"),
         ("/files/a/", "GET, HEAD, DELETE, POST, OPTIONS"),
         ("/download/a/b", "GET, HEAD, OPTIONS"),
+        ("/", "GET, HEAD, POST, OPTIONS"),
+        ("/page/x", "GET, HEAD, OPTIONS"),
         ("/upload", "POST, PUT, OPTIONS"),
         ("/list", "GET, HEAD, OPTIONS"),
         ("/remove", "POST, DELETE, GET, OPTIONS"),
@@ -133,7 +136,6 @@ fn every_refusal_is_json_with_a_code() {
     let host = Host::new();
     host.put("/files/a/b", b"old");
     for (method, target, header, status, code) in [
-        ("GET", "/", ("X", ""), 404, "no_such_path"),
         ("GET", "/nothing", ("X", ""), 404, "no_such_path"),
         ("POST", "/nothing", ("X", ""), 404, "no_such_path"),
         ("GET", "/files/none", ("X", ""), 404, "not_found"),
@@ -192,6 +194,8 @@ fn every_refusal_is_json_with_a_code() {
         ("POST", "/files/none?move=x", ("If-Match", "\"0\""), 404, "not_found"),
         ("POST", "/files/a?copy=x", ("X", ""), 409, "is_folder"),
         ("POST", "/files/none/?move=x/", ("X", ""), 404, "not_found"),
+        ("POST", "/", ("X", ""), 415, "form_expected"),
+        ("GET", "/page/none.js", ("X", ""), 404, "no_such_path"),
         ("POST", "/upload", ("X", ""), 400, "name_missing"),
         ("POST", "/upload", ("FileName", "%%%"), 400, "name_invalid"),
         ("POST", "/upload", ("FileName", "Li4vYQ=="), 400, "name_invalid"),

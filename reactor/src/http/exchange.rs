@@ -17,6 +17,8 @@ pub struct Exchange<'a> {
     pub method: &'a str,
     /// The target as it came; empty with the method.
     pub target: &'a str,
+    /// Who asked, as the handler said by [`Request::set_user`](super::Request::set_user); empty if it did not.
+    pub user: &'a str,
     /// What was answered; `None` if the connection ended before an answer had begun.
     pub status: Option<Status>,
     /// Bytes of the reply's body that the kernel took, with the framing of chunks.
@@ -36,6 +38,7 @@ pub(super) struct Entry {
     pub(super) serial: u64,
     method: usize,
     target: usize,
+    user: usize,
     status: Option<Status>,
     pub(super) received: u64,
     since: Nanos,
@@ -68,6 +71,16 @@ impl Ledger {
         self.entries.back_mut().filter(|entry| entry.serial == serial)
     }
 
+    /// Says whose request the one that was begun last is, if it is this one and nobody has said so before.
+    pub(super) fn name_user(&mut self, serial: u64, user: &str) {
+        let last = self.entries.back_mut();
+        if let Some(entry) = last.filter(|entry| entry.serial == serial && entry.user == 0) {
+            // Its words are the last ones.
+            self.words.extend(user.as_bytes());
+            entry.user = user.len();
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -82,7 +95,7 @@ impl Ledger {
     pub(super) fn take_first(&mut self, words: &mut Vec<u8>) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         words.clear();
-        words.extend(self.words.drain(..entry.method + entry.target));
+        words.extend(self.words.drain(..entry.method + entry.target + entry.user));
         Some(entry)
     }
 
@@ -114,11 +127,14 @@ impl Entry {
 
     /// What to tell of it when `sent` bytes have gone out; `words` are its own.
     pub(super) fn told<'a>(&self, peer: &'a Address, words: &'a [u8], sent: u64, now: Nanos) -> Exchange<'a> {
-        let (method, target) = words.split_at_checked(self.method).unwrap_or_default();
+        let (method, rest) = words.split_at_checked(self.method).unwrap_or_default();
+        let (target, user) = rest.split_at_checked(self.target).unwrap_or_default();
+        let text = |words| std::str::from_utf8(words).unwrap_or_default();
         Exchange {
             peer,
-            method: std::str::from_utf8(method).unwrap_or_default(),
-            target: std::str::from_utf8(target).unwrap_or_default(),
+            method: text(method),
+            target: text(target),
+            user: text(user),
             status: self.status,
             sent: match self.status {
                 Some(_) => sent.min(self.end.unwrap_or(u64::MAX)).saturating_sub(self.body),
@@ -143,6 +159,9 @@ mod tests {
         ledger.last(1).unwrap().answer(Status::from(200), 100);
         ledger.last(1).unwrap().finish(150);
         ledger.open(2, "PUT", "/bc", 20);
+        ledger.name_user(1, "too late");
+        ledger.name_user(2, "änna");
+        ledger.name_user(2, "other");
         ledger.last(2).unwrap().answer(Status::from(201), 250);
         assert!(ledger.last(1).is_none(), "only the request at hand is written to");
         assert!(ledger.take_whole(149, &mut words).is_none());
@@ -150,12 +169,14 @@ mod tests {
         let entry = ledger.take_whole(150, &mut words).unwrap();
         let told = entry.told(&Address::Unnamed, &words, 160, 15);
         assert_eq!((told.method, told.target, told.sent, told.is_whole), ("GET", "/a", 50, true));
+        assert_eq!(told.user, "");
         assert_eq!((told.status, told.duration), (Some(Status::from(200)), Duration::from_nanos(5)));
 
         assert!(ledger.take_whole(u64::MAX, &mut words).is_none(), "it is not queued whole");
         let entry = ledger.take_first(&mut words).unwrap();
         let told = entry.told(&Address::Unnamed, &words, 240, 20);
         assert_eq!((told.method, told.target, told.sent, told.is_whole), ("PUT", "/bc", 0, false));
+        assert_eq!(told.user, "änna");
         assert_eq!(ledger.len(), 0);
         assert!(ledger.words.is_empty());
     }

@@ -114,6 +114,11 @@ impl Request {
         self.limit = bytes;
     }
 
+    /// Says who asks, for the access log: [`Exchange::user`](super::Exchange::user). The first name stays.
+    pub fn set_user(&mut self, user: &str) {
+        self.conn.name_user(self.serial, user);
+    }
+
     /// Adds a header field to the answer, before it is known who gives it and which it is. It stands before those of
     /// [`Reply::header`], which says what cannot be sent; `Connection`, `Date`, `Content-Length` and `Transfer-Encoding` are
     /// ignored here. An answer that the library gives by itself goes without it.

@@ -46,6 +46,13 @@ impl Conn {
         }
     }
 
+    /// Says whose request it is, if somebody wants to hear of it.
+    pub(in crate::http) fn name_user(&self, serial: u64, user: &str) {
+        if let Some(ledger) = self.ledger.borrow_mut().as_mut() {
+            ledger.name_user(serial, user);
+        }
+    }
+
     /// Tells of the exchanges whose replies are out; it is user code, and runs from the loop.
     pub(super) fn tell_whole(&self) {
         let mut words = self.server.take_words();
