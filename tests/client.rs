@@ -575,7 +575,7 @@ fn credentials_are_sent_and_never_shown() {
     ] {
         let Ended { code, said, .. } = here.run(arguments);
         assert_eq!(code, 4, "{arguments:?} {said}");
-        assert!(said.contains("this needs a user; say who asks by --user NAME"), "{said}");
+        assert!(said.contains("wants to know who asks: say so by --user NAME"), "{said}");
         for (more, variables, expected) in [
             (&["--user", "anna"][..], &[("CLOUDSTORE_PASSWORD", "geheim")][..], "Basic YW5uYTpnZWhlaW0="),
             (

@@ -123,14 +123,15 @@ impl Remote {
                 (String::new(), format!("{server} answers {} {}", status.code(), status.reason()))
             }
         };
-        let advice = match (status.code(), &self.inner.credentials) {
-            (401 | 403, None) if code != "foreign_origin" => {
-                "; say who asks by --user NAME (password in CLOUDSTORE_PASSWORD) or --token TOKEN"
+        const HOW: &str = "by --user NAME (password in CLOUDSTORE_PASSWORD) or --token TOKEN";
+        match (status.code(), &self.inner.credentials) {
+            (401, None) => message = format!("{} wants to know who asks: say so {HOW}", self.server()),
+            (403, None) if code != "foreign_origin" => message.push_str(&format!("; or say who asks {HOW}")),
+            (401, Some(_)) => {
+                message.push_str("; check --user and CLOUDSTORE_PASSWORD, or --token and CLOUDSTORE_TOKEN");
             }
-            (401, Some(_)) => "; check --user and CLOUDSTORE_PASSWORD, or --token and CLOUDSTORE_TOKEN",
-            _ => "",
-        };
-        message.push_str(advice);
+            _ => (),
+        }
         ClientError::Refused { status: status.code(), code, message }
     }
 }
