@@ -23,6 +23,14 @@ pub(crate) struct ServerArgs {
     pub(crate) token: Option<String>,
 }
 
+/// A name that is empty is a slip, of a script most often, and would stand for all there is.
+fn name(text: &str) -> Result<String, &'static str> {
+    match text.is_empty() {
+        true => Err("an empty name is none: / is the top"),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// How files are sent and fetched.
 #[derive(Debug, Args)]
 pub(crate) struct TransferArgs {
@@ -62,7 +70,7 @@ pub(crate) struct PutArgs {
     pub(crate) sources: Vec<PathBuf>,
     /// Where they go. With a slash at the end: into this folder, each under its own name. Without: the name that the one source
     /// gets. [default: the top, each under its own name]
-    #[arg(short, long, value_name = "NAME|FOLDER/")]
+    #[arg(short, long, value_name = "NAME|FOLDER/", value_parser = name)]
     pub(crate) to: Option<String>,
     /// Pack them on the server, for what is rarely read.
     #[arg(long)]
@@ -94,7 +102,7 @@ several failures the first decides.";
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// Objects; with a slash at the end, folders with all that is in them.
-    #[arg(value_name = "NAME|FOLDER/", required = true)]
+    #[arg(value_name = "NAME|FOLDER/", required = true, value_parser = name)]
     pub(crate) names: Vec<String>,
     /// Where they go. With a slash at the end: into this folder, each under its own name. Without: the file or folder that the one
     /// object or folder becomes. - for stdout. [default: the folder that one is in]
@@ -117,8 +125,8 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
     /// A folder with a slash at the end, or how names begin. [default: the top]
-    #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    pub(crate) prefix: String,
+    #[arg(value_name = "PREFIX", value_parser = name)]
+    pub(crate) prefix: Option<String>,
     /// With size, time and class.
     #[arg(short)]
     pub(crate) long: bool,
@@ -140,7 +148,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
     /// Objects; with -r also folders, with a slash at the end.
-    #[arg(value_name = "NAME|FOLDER/", required = true)]
+    #[arg(value_name = "NAME|FOLDER/", required = true, value_parser = name)]
     pub(crate) names: Vec<String>,
     /// Remove folders with all that is in them.
     #[arg(short, long)]
@@ -159,10 +167,10 @@ Examples, the same for mv and cp:
 #[derive(Debug, Args)]
 pub(crate) struct MoveArgs {
     /// An object, or a folder with a slash at the end.
-    #[arg(value_name = "FROM")]
+    #[arg(value_name = "FROM", value_parser = name)]
     pub(crate) from: String,
     /// The new name; with a slash at the end, the folder that it goes into under its own name.
-    #[arg(value_name = "TO")]
+    #[arg(value_name = "TO", value_parser = name)]
     pub(crate) to: String,
     /// Replace what is there.
     #[arg(short, long)]
@@ -174,7 +182,7 @@ pub(crate) struct MoveArgs {
 #[derive(Debug, Args)]
 pub(crate) struct StatArgs {
     /// Objects, or folders with a slash at the end.
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, value_parser = name)]
     pub(crate) names: Vec<String>,
     /// Print each as JSON, on a line.
     #[arg(long)]

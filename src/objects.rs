@@ -1,13 +1,14 @@
 //! `cloudstore ls`, `rm`, `mv`, `cp` and `stat`.
 
 use std::error::Error;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use cloudstore::client::{Client, ClientError, Entry, Page, Place, Wanted, encoded, page_of, path_of, shown};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use reactor::http::ClientTimeouts;
+use serde::Deserialize;
 
 use crate::args::{LsArgs, MoveArgs, RmArgs, StatArgs};
 use crate::connect;
@@ -20,7 +21,8 @@ const UNREAD: u8 = 141;
 
 pub(crate) fn list(args: &LsArgs) -> Outcome {
     let client = connect::client(&args.server)?;
-    let prefix = args.prefix.strip_prefix('/').unwrap_or(&args.prefix);
+    let prefix = args.prefix.as_deref().unwrap_or_default();
+    let prefix = prefix.strip_prefix('/').unwrap_or(prefix);
     let wanted = Wanted::new(prefix, args.recursive);
     let mut out = BufWriter::new(io::stdout().lock());
     let mut after = None;
@@ -111,15 +113,23 @@ fn each(names: &[String], mut act: impl FnMut(&str) -> Result<(), ClientError>) 
 }
 
 pub(crate) fn remove(args: &RmArgs) -> Outcome {
+    // Nothing is removed by a command that says so.
+    if args.names.iter().any(|name| is_everything(name)) {
+        return Err(not_everything().into());
+    }
     let client = patient(connect::client(&args.server)?);
     Ok(each(&args.names, |name| {
-        let is_folder = name.is_empty() || name.ends_with('/');
+        let is_folder = name.ends_with('/');
         if is_folder && !args.recursive {
             return Err(ClientError::Usage(
                 "this is a folder: give -r to remove all that is in it".to_owned(),
             ));
         }
-        let whole = |folder: &str| client.ask("DELETE", &format!("{}?recursive", path_of(folder))).map(drop);
+        let whole = |folder: &str| {
+            let answer = client.ask("DELETE", &format!("{}?recursive", path_of(folder)))?;
+            tell_removed(folder, &answer);
+            Ok(())
+        };
         if is_folder {
             return whole(name);
         }
@@ -130,6 +140,29 @@ pub(crate) fn remove(args: &RmArgs) -> Outcome {
             done => done.map(drop),
         }
     }))
+}
+
+fn is_everything(name: &str) -> bool {
+    name.bytes().all(|byte| byte == b'/')
+}
+
+fn not_everything() -> ClientError {
+    ClientError::Usage("name an object or a folder, not all there is".to_owned())
+}
+
+/// Who looks on is told how much it was.
+fn tell_removed(folder: &str, answer: &[u8]) {
+    #[derive(Deserialize)]
+    struct Removed {
+        objects: u64,
+    }
+    let mut err = io::stderr();
+    if let Ok(Removed { objects }) = serde_json::from_slice(answer)
+        && err.is_terminal()
+    {
+        let objects = if objects == 1 { "1 object".to_owned() } else { format!("{objects} objects") };
+        let _ = writeln!(err, "{}: {objects} removed", shown(folder));
+    }
 }
 
 /// A folder takes as long as it has objects.
@@ -151,7 +184,7 @@ fn change(args: &MoveArgs, act: &str) -> Outcome {
     let from = args.from.strip_prefix('/').unwrap_or(&args.from);
     let leaf = from.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     if leaf.is_empty() {
-        return Err(ClientError::Usage("name an object or a folder, not all there is".to_owned()).into());
+        return Err(not_everything().into());
     }
     let mut path = format!("{}?{act}=", path_of(from));
     let mut headers = Vec::new();

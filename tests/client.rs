@@ -11,6 +11,8 @@ mod signals;
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -421,6 +423,18 @@ fn nothing_is_replaced_by_surprise() {
     fs::create_dir(here.at("folder")).unwrap();
     assert!(here.run(&["get", "a", "-o", "folder", "-f"]).said.contains("is a folder"));
 
+    // What is no file is not replaced by one, and not waited for.
+    let _socket = UnixListener::bind(here.at("socket")).unwrap();
+    std::os::unix::fs::symlink("socket", here.at("link")).unwrap();
+    for arguments in
+        [&["get", "a", "-o", "socket", "-f"][..], &["get", "a", "-o", "socket"], &["get", "a", "-fo", "link"]]
+    {
+        let Ended { code, said, .. } = here.run(arguments);
+        assert!(code == 1 && said.contains("is no regular file: write -o - for stdout"), "{said}");
+    }
+    assert!(fs::symlink_metadata(here.at("socket")).unwrap().file_type().is_socket());
+    assert!(fs::symlink_metadata(here.at("link")).unwrap().is_symlink());
+
     // What `cp` takes for the place is not taken for a source.
     let Ended { code, said, .. } = here.run(&["put", "a", "docs/"]);
     assert!(code == 2 && said.contains("write --to docs/"), "{said}");
@@ -545,12 +559,23 @@ fn exit_codes_say_what_went_wrong() {
         (&["put", "a", "--jobs", "0"], 2),
         (&["put", "none"], 1),
         (&["mv", "/", "x"], 2),
+        (&["rm", "-r", "/"], 2),
+        (&["rm", "-r", "x/a", "//"], 2),
+        (&["rm", "-r", ""], 2),
+        (&["rm", ""], 2),
+        (&["get", ""], 2),
+        (&["ls", ""], 2),
+        (&["stat", ""], 2),
+        (&["cp", "x/a", ""], 2),
+        (&["put", "a", "--to", ""], 2),
         (&["ls", "--token", "a b"], 2),
         (&["ls", "--token", "a", "--user", "b"], 2),
     ] {
         let ended = here.run(arguments);
         assert_eq!(ended.code, code, "{arguments:?}: {}", ended.said);
     }
+    assert!(here.run(&["rm", "-r", "/"]).said.contains("not all there is"));
+    assert_eq!(here.good(&["ls", "/", "-r"]), "x/a\nx/b\n");
 }
 
 #[test]
