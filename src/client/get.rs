@@ -133,6 +133,12 @@ impl Getting {
             let why = "is a folder: to put the file into it, write a slash behind";
             return self.done(Err(ClientError::file(&self.get.path, why)));
         }
+        // A link that leads to nothing is a link, and may be replaced.
+        let kind = fs::metadata(&self.get.path).map_or(meta.file_type(), |meta| meta.file_type());
+        if !kind.is_file() && !kind.is_symlink() {
+            let why = "is no regular file: write -o - for stdout, or take another place";
+            return self.done(Err(ClientError::file(&self.get.path, why)));
+        }
         if self.get.replaces {
             return self.look_for_part();
         }
