@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use cloudstore::client::{ClientError, Watch, shown};
+use cloudstore::client::{ClientError, Ending, Watch, shown};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Bars on stderr, or nothing if that is no terminal.
@@ -24,6 +24,7 @@ struct Lines {
     size: Cell<u64>,
     there: Cell<u64>,
     files: Cell<(u64, u64)>,
+    failed: Cell<u64>,
 }
 
 #[derive(Default)]
@@ -50,7 +51,7 @@ impl Bars {
                 "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left",
             ));
             let (size, there, files) = (Cell::new(known.1), Cell::new(0), Cell::new((0, known.0)));
-            Lines { multi, total, size, there, files }
+            Lines { multi, total, size, there, files, failed: Cell::new(0) }
         });
         // Nothing is drawn yet: a password may be asked for.
         Bars {
@@ -112,7 +113,11 @@ impl Lines {
 
     fn show(&self) {
         let (done, all) = self.files.get();
-        self.total.set_message(format!("{done}/{all} files"));
+        let failed = match self.failed.get() {
+            0 => String::new(),
+            failed => format!(", {failed} failed"),
+        };
+        self.total.set_message(format!("{done}/{all} files{failed}"));
         self.total.set_length(self.size.get());
         self.total.set_position(self.there.get());
     }
@@ -137,7 +142,7 @@ impl Watch for Bars {
         let Some(lines) = &self.lines else { return };
         let mut running = Running { name: shown(name), size, ..Running::default() };
         let (done, all) = lines.files.get();
-        let begun = done + self.running.borrow().len() as u64;
+        let begun = done + lines.failed.get() + self.running.borrow().len() as u64;
         // One that was not counted before.
         if begun >= all {
             lines.files.set((done, begun + 1));
@@ -192,15 +197,19 @@ impl Watch for Bars {
         }
     }
 
-    fn ends(&self, transfer: usize) {
+    fn ends(&self, transfer: usize, ending: Ending) {
         let Some(lines) = &self.lines else { return };
         let ended = self.running.borrow_mut().remove(&transfer);
-        if let Some(bar) = ended.and_then(|running| running.bar) {
+        if let Some(bar) = ended.as_ref().and_then(|running| running.bar.as_ref()) {
             bar.finish_and_clear();
-            lines.multi.remove(&bar);
+            lines.multi.remove(bar);
         }
         let (done, all) = lines.files.get();
-        lines.files.set((done + 1, all));
+        match ending {
+            Ending::Done => lines.files.set((done + 1, all)),
+            Ending::Failed => lines.failed.set(lines.failed.get() + 1),
+            Ending::GivenBack => (),
+        }
         lines.show();
     }
 }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use host::{Host, sample};
 use proxy::{Fate, Proxy, fake, reply};
@@ -778,4 +778,27 @@ fn helps_have_examples() {
             assert!(help.contains(text), "{command}: {text}: {help}");
         }
     }
+}
+
+#[test]
+fn what_is_refused_for_too_many_connections_is_done_by_those_that_are_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = host::options(folder.path());
+    options.limits.max_connections_per_address = 2;
+    let host = Host::with(options);
+    let here = Here::with(&host.address);
+    let names: Vec<String> = (0..40).map(|n| format!("f/{n}")).collect();
+    for name in &names {
+        here.write(name, name.as_bytes());
+    }
+    let mut arguments = vec!["put", "--to", "f/", "--jobs", "8", "--json"];
+    arguments.extend(names.iter().map(String::as_str));
+    let started = Instant::now();
+    let Ended { code, out, said } = here.run(&arguments);
+    assert_eq!((code, lines(&out).len()), (0, 40), "{said}");
+    assert!(said.contains("answers 503 Service Unavailable; take fewer --jobs; trying again\n"), "{said}");
+    here.good(&["get", "f/", "-o", "back", "--jobs", "8", "--quiet"]);
+    assert_eq!(tree(&here.at("back")).len(), 40);
+    // Those that are refused wait for up to five seconds each time.
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }

@@ -11,10 +11,12 @@ use reactor::http::{ClientTimeouts, Connection};
 use super::error::ClientError;
 use super::get::{self, Fetched, Get, place_below};
 use super::listing::{Page, Wanted, page};
+use super::pace::Pace;
 use super::parts::LeftOver;
-use super::progress::Watch;
+use super::progress::{Ending, Watch};
 use super::put::{self, Put, Stored};
 use super::remote::Remote;
+use super::retry::Retry;
 
 /// Something to be done.
 #[derive(Debug)]
@@ -63,7 +65,7 @@ const FEW: usize = 500;
 /// asked any more: what is left of them is [`left`](Self::left).
 pub struct Crew {
     remote: Remote,
-    watch: Rc<dyn Watch>,
+    pace: Rc<Pace>,
     left_over: Rc<LeftOver>,
     tasks: RefCell<VecDeque<Task>>,
     /// What folders have given; it goes first.
@@ -71,11 +73,20 @@ pub struct Crew {
     /// The folder that is being read.
     reading: RefCell<Option<Reading>>,
     is_asking: Cell<bool>,
-    idle: RefCell<Vec<Connection>>,
+    idle: RefCell<Vec<Job>>,
+    jobs: usize,
     lister: Connection,
-    busy: Cell<usize>,
     count: Cell<usize>,
     on_report: Box<dyn Fn(Report)>,
+}
+
+/// Something that transfers one after the other.
+struct Job {
+    connection: Connection,
+    /// The server has taken it, as far as is known.
+    is_through: bool,
+    /// How long it waits, while others work, when the server takes no more connections; none if it was not refused.
+    refused: Option<Retry>,
 }
 
 struct Reading {
@@ -98,18 +109,20 @@ impl Crew {
         watch: Rc<dyn Watch>,
         on_report: impl Fn(Report) + 'static,
     ) -> Result<Rc<Crew>, ClientError> {
-        let idle = (0..jobs.max(1)).map(|_| remote.connection()).collect::<Result<_, ClientError>>()?;
+        let jobs = jobs.max(1);
+        let job = |_| Ok(Job { connection: remote.connection()?, is_through: false, refused: None });
+        let idle = (0..jobs).map(job).collect::<Result<_, ClientError>>()?;
         let crew = Rc::new(Crew {
             remote: remote.clone(),
-            watch,
+            pace: Rc::new(Pace::new(watch, !remote.retry().is_zero())),
             left_over: Rc::default(),
             tasks: RefCell::new(tasks.into_iter().collect()),
             found: RefCell::default(),
             reading: RefCell::default(),
             is_asking: Cell::new(false),
             idle: RefCell::new(idle),
+            jobs,
             lister: remote.connection()?,
-            busy: Cell::new(0),
             count: Cell::new(0),
             on_report: Box::new(on_report),
         });
@@ -121,7 +134,7 @@ impl Crew {
     /// How many tasks are not done; a folder that is not read to its end counts as one.
     pub fn left(&self) -> usize {
         let waiting = self.tasks.borrow().len() + self.found.borrow().len();
-        waiting + usize::from(self.reading.borrow().is_some()) + self.busy.get()
+        waiting + usize::from(self.reading.borrow().is_some()) + self.pace.busy()
     }
 
     /// Begins what can be begun.
@@ -139,59 +152,112 @@ impl Crew {
                 None => self.tasks.borrow_mut().pop_front(),
             };
             let Some(task) = task else { break };
-            let connection = self.idle.borrow_mut().pop();
-            let Some(connection) = connection else { return };
+            let Some(job) = self.next_job() else { return };
             match task {
                 Task::GetFolder { folder, top, replaces } => {
-                    self.idle.borrow_mut().push(connection);
+                    self.rest(job);
                     let wanted = Wanted::new(&folder, true);
                     self.reading.replace(Some(Reading { wanted, folder, top, replaces, after: None }));
                 }
-                Task::Put(put, size) => self.put(connection, put, size),
-                Task::Get(get) => self.get(connection, get),
+                Task::Put(put, size) => self.put(job, put, size),
+                Task::Get(get) => self.get(job, get),
             }
         }
-        if self.busy.get() == 0 && !self.is_asking.get() {
+        if self.pace.busy() == 0 && !self.is_asking.get() {
             self.remote.base().loop_break();
         }
     }
 
-    fn next_number(&self) -> usize {
-        self.busy.set(self.busy.get() + 1);
-        self.count.replace(self.count.get() + 1)
+    /// One that is through, if there is one.
+    fn next_job(&self) -> Option<Job> {
+        let mut idle = self.idle.borrow_mut();
+        let at = idle.iter().rposition(|job| job.is_through);
+        let job = at.map(|at| idle.swap_remove(at)).or_else(|| idle.pop());
+        self.pace.set_resting(idle.iter().filter(|job| job.is_through).count());
+        job
     }
 
-    fn put(self: &Rc<Crew>, connection: Connection, put: Put, size: Option<u64>) {
-        let number = self.next_number();
-        self.watch.begins(number, &put.name, size);
-        connection.set_timeouts(ClientTimeouts { reply: STORING, ..ClientTimeouts::default() });
-        let (me, name, path) = (Rc::clone(self), put.name.clone(), put.path.clone());
-        let kept = connection.clone();
-        put::start(&self.remote, &connection, put, (Rc::clone(&self.watch), number), move |result| {
-            me.ended(number, kept, Report { name, path, result: result.map(Done::Stored) });
+    fn rest(&self, job: Job) {
+        let mut idle = self.idle.borrow_mut();
+        idle.push(job);
+        self.pace.set_resting(idle.iter().filter(|job| job.is_through).count());
+    }
+
+    fn enter(&self, job: &Job, name: &str, size: Option<u64>, reply: ClientTimeouts) -> usize {
+        let number = self.count.replace(self.count.get() + 1);
+        self.pace.enter(number, job.refused.is_some());
+        self.pace.begins(number, name, size);
+        job.connection.set_timeouts(reply);
+        number
+    }
+
+    fn put(self: &Rc<Crew>, job: Job, put: Put, size: Option<u64>) {
+        let timeouts = ClientTimeouts { reply: STORING, ..ClientTimeouts::default() };
+        let number = self.enter(&job, &put.name, size, timeouts);
+        let (me, again, connection) = (Rc::clone(self), put.clone(), job.connection.clone());
+        put::start(&self.remote, &connection, put, (Rc::clone(&self.pace), number), move |result| {
+            me.ended(number, job, Task::Put(again, size), result.map(Done::Stored));
         });
     }
 
-    fn get(self: &Rc<Crew>, connection: Connection, get: Get) {
-        let number = self.next_number();
-        connection.set_timeouts(ClientTimeouts::default());
-        self.watch.begins(number, &get.name, get.known.map(|(size, _)| size));
-        let (me, name, path) = (Rc::clone(self), get.name.clone(), get.path.clone());
-        let kept = connection.clone();
-        let watch = (Rc::clone(&self.watch), number);
-        get::start(&self.remote, &connection, get, &self.left_over, watch, move |result| {
-            me.ended(number, kept, Report { name, path, result: result.map(Done::Fetched) });
+    fn get(self: &Rc<Crew>, job: Job, get: Get) {
+        let size = get.known.map(|(size, _)| size);
+        let number = self.enter(&job, &get.name, size, ClientTimeouts::default());
+        let (me, again, connection) = (Rc::clone(self), get.clone(), job.connection.clone());
+        let pace = (Rc::clone(&self.pace), number);
+        get::start(&self.remote, &connection, get, &self.left_over, pace, move |result| {
+            me.ended(number, job, Task::Get(again), result.map(Done::Fetched));
         });
     }
 
-    fn ended(self: &Rc<Crew>, number: usize, connection: Connection, report: Report) {
-        self.watch.ends(number);
-        self.busy.set(self.busy.get() - 1);
-        self.idle.borrow_mut().push(connection);
-        self.report(report);
+    fn ended(self: &Rc<Crew>, number: usize, mut job: Job, task: Task, result: Result<Done, ClientError>) {
+        let result = result.map_err(|error| self.advised(error));
+        if let Err(error) = &result
+            && self.pace.is_for_others(number, error)
+        {
+            // It waits as long as others work: what it would have done they do.
+            let retry = job.refused.get_or_insert_with(|| Retry::new(Duration::MAX));
+            let wait = retry.failed(Duration::ZERO).unwrap_or_default();
+            self.pace.waits(number, error, wait);
+            self.pace.ends(number, Ending::GivenBack);
+            self.found.borrow_mut().push_front(task);
+            job.is_through = false;
+            self.begin_later(job, wait);
+            // One may have nothing to do.
+            let me = Rc::clone(self);
+            let _ = self.remote.base().once(Some(Duration::ZERO), move |_| me.go_on());
+            return;
+        }
+        job.is_through = !result.as_ref().is_err_and(ClientError::is_overload);
+        if job.is_through {
+            job.refused = None;
+        }
+        self.pace.ends(number, if result.is_ok() { Ending::Done } else { Ending::Failed });
+        let (name, path) = match task {
+            Task::Put(Put { name, path, .. }, _) | Task::Get(Get { name, path, .. }) => (name, path),
+            Task::GetFolder { folder, top, .. } => (folder, top),
+        };
+        self.report(Report { name, path, result });
         // What comes next begins when this is done.
+        self.begin_later(job, Duration::ZERO);
+    }
+
+    fn begin_later(self: &Rc<Crew>, job: Job, wait: Duration) {
         let me = Rc::clone(self);
-        let _ = self.remote.base().once(Some(Duration::ZERO), move |_| me.go_on());
+        let _ = self.remote.base().once(Some(wait), move |_| {
+            me.rest(job);
+            me.go_on();
+        });
+    }
+
+    /// Who is one too many can ask for less.
+    fn advised(&self, error: ClientError) -> ClientError {
+        match error {
+            ClientError::Refused { status: 503, code, message } if self.jobs > 1 => {
+                ClientError::Refused { status: 503, code, message: format!("{message}; take fewer --jobs") }
+            }
+            error => error,
+        }
     }
 
     fn report(&self, report: Report) {
@@ -247,7 +313,7 @@ impl Crew {
                 }
             }
         }
-        self.watch.finds(found.0, found.1);
+        self.pace.finds(found.0, found.1);
         if let Some(next) = page.next {
             // A listing that goes on where it was would never end.
             match reading.after.as_ref() == Some(&next) {
@@ -260,6 +326,9 @@ impl Crew {
                     self.reading.replace(Some(reading));
                 }
             }
+        } else {
+            // A server may take few connections.
+            self.lister.close();
         }
         refused.into_iter().for_each(|report| self.report(report));
     }

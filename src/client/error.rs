@@ -148,6 +148,11 @@ impl ClientError {
         )
     }
 
+    /// Whether the server has too much to do for this one.
+    pub(super) fn is_overload(&self) -> bool {
+        matches!(self, ClientError::Refused { status: 503, .. })
+    }
+
     /// Whether nobody takes connections there.
     pub(super) fn is_no_server(&self) -> bool {
         let ClientError::Unreachable { source, .. } = self else { return false };

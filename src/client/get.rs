@@ -12,13 +12,14 @@ use reactor::{Evbuffer, EventBase};
 
 use super::error::ClientError;
 use super::exchange::{Collected, ask, crc32c_of};
+use super::pace::Pace;
 use super::parts::{self, LeftOver};
 use super::progress::Watch;
 use super::remote::{self, Remote};
 use super::retry::Retry;
 
 /// What is to be fetched, and where to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Get {
     /// The object.
     pub name: String,
@@ -57,7 +58,7 @@ pub(super) fn start(
     connection: &Connection,
     get: Get,
     left_over: &Rc<LeftOver>,
-    (watch, transfer): (Rc<dyn Watch>, usize),
+    (watch, transfer): (Rc<Pace>, usize),
     on_done: impl FnOnce(Result<Fetched, ClientError>) + 'static,
 ) {
     let getting = Getting {
@@ -86,7 +87,7 @@ struct Getting {
     connection: Connection,
     get: Get,
     left_over: Rc<LeftOver>,
-    watch: Rc<dyn Watch>,
+    watch: Rc<Pace>,
     transfer: usize,
     retry: RefCell<Retry>,
     /// The most that was ever there.
@@ -464,6 +465,9 @@ impl Getting {
             return self.begin_anew();
         }
         if !self.remote.may_recover(&error) {
+            return self.done(Err(error));
+        }
+        if position == 0 && self.watch.is_for_others(self.transfer, &error) {
             return self.done(Err(error));
         }
         let now = self.remote.base().now();

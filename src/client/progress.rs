@@ -16,6 +16,17 @@ pub trait Watch {
     fn is_at(&self, transfer: usize, position: u64);
     /// It waits to be tried again.
     fn waits(&self, transfer: usize, why: &ClientError, wait: Duration);
-    /// It is over, well or not.
-    fn ends(&self, transfer: usize);
+    /// It is over.
+    fn ends(&self, transfer: usize, ending: Ending);
+}
+
+/// How a transfer is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is done.
+    Done,
+    /// It has failed.
+    Failed,
+    /// It waits for another connection to be free, and begins again then as another transfer.
+    GivenBack,
 }

@@ -14,12 +14,13 @@ use serde::Deserialize;
 
 use super::error::{ClientError, shown};
 use super::exchange::{Answer, ask, collect, crc32c_of, digest_of};
+use super::pace::Pace;
 use super::progress::Watch;
 use super::remote::{Remote, path_of};
 use super::retry::Retry;
 
 /// What is to be sent, and how.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Put {
     /// Where from; `-` for stdin.
     pub path: PathBuf,
@@ -56,7 +57,7 @@ pub(super) fn start(
     remote: &Remote,
     connection: &Connection,
     put: Put,
-    (watch, transfer): (Rc<dyn Watch>, usize),
+    (watch, transfer): (Rc<Pace>, usize),
     on_done: impl FnOnce(Result<Stored, ClientError>) + 'static,
 ) {
     let putting = Putting {
@@ -84,7 +85,7 @@ struct Putting {
     remote: Remote,
     connection: Connection,
     put: Put,
-    watch: Rc<dyn Watch>,
+    watch: Rc<Pace>,
     transfer: usize,
     retry: RefCell<Retry>,
     /// The most that any try has sent.
@@ -377,6 +378,9 @@ impl Putting {
                 why,
                 source: Box::new(error),
             }));
+        }
+        if self.watch.is_for_others(self.transfer, &error) {
+            return self.done(Err(error));
         }
         // While bytes moved, no time was lost.
         let lost = match self.has_moved.get() {
