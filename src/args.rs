@@ -75,9 +75,13 @@ pub(crate) struct PutArgs {
     /// Pack them on the server, for what is rarely read.
     #[arg(long)]
     pub(crate) deep: bool,
-    /// Store only what has no such name there yet: nothing is replaced.
+    /// Store only what has no such name there yet: nothing is replaced. What is there and is the same is no failure, so that
+    /// this goes on with a put that was stopped.
     #[arg(short, long)]
     pub(crate) no_replace: bool,
+    /// Folders are sent whole anyway.
+    #[arg(short = 'r', long = "recursive", hide = true)]
+    _recursive: bool,
     #[command(flatten)]
     pub(crate) transfer: TransferArgs,
 }
@@ -153,6 +157,9 @@ pub(crate) struct RmArgs {
     /// Remove folders with all that is in them.
     #[arg(short, long)]
     pub(crate) recursive: bool,
+    /// Nothing is asked anyway.
+    #[arg(short = 'f', long = "force", hide = true)]
+    _force: bool,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }
@@ -175,6 +182,9 @@ pub(crate) struct MoveArgs {
     /// Replace what is there.
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// A slash says it.
+    #[arg(short = 'r', long = "recursive", hide = true)]
+    _recursive: bool,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }

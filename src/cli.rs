@@ -45,19 +45,19 @@ pub(crate) enum Command {
     /// connection breaks is begun again. The server's CRC-32C of what it has stored is compared with that of what was sent;
     /// the time of the file is kept. A file that changes while it is sent is a failure, and not stored. Symlinks in folders are
     /// left out, and told of.
-    #[command(after_help = PUT_EXAMPLES)]
+    #[command(alias = "upload", after_help = PUT_EXAMPLES)]
     Put(PutArgs),
     /// Fetch objects and folders from a server.
     ///
     /// A get whose connection breaks goes on where it was, also in a later run. A file is in its place when it is whole and its
     /// CRC-32C is what the server says; it has the time of the object.
-    #[command(after_help = GET_EXAMPLES)]
+    #[command(alias = "download", after_help = GET_EXAMPLES)]
     Get(GetArgs),
     /// List what a server has.
-    #[command(after_help = LS_EXAMPLES)]
+    #[command(alias = "list", after_help = LS_EXAMPLES)]
     Ls(LsArgs),
     /// Remove objects, or folders.
-    #[command(after_help = RM_EXAMPLES)]
+    #[command(alias = "delete", after_help = RM_EXAMPLES)]
     Rm(RmArgs),
     /// Give an object or a folder another name.
     #[command(after_help = MOVE_EXAMPLES)]
