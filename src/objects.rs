@@ -212,7 +212,15 @@ fn change(args: &MoveArgs, act: &str) -> Outcome {
         Err(ClientError::Refused { status, code, message })
             if code == "is_folder" && !from.ends_with('/') =>
         {
-            let message = format!("{message}; for the folder, write {}/", shown(from));
+            // The server says so of either.
+            let is_from = page(&client, &Wanted::new(&format!("{from}/"), false).path(None, 1)).is_ok();
+            let message = match is_from {
+                true => message,
+                false => {
+                    let to = shown(&to);
+                    format!("{to} is a folder: to put it into the folder, write {to}/")
+                }
+            };
             Err(ClientError::Refused { status, code, message }.into())
         }
         done => Ok(done.map(|_| ExitCode::SUCCESS)?),

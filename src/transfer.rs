@@ -36,7 +36,11 @@ pub(crate) fn put(args: &PutArgs) -> Outcome {
     let mut sources = Sources::default();
     for path in &args.sources {
         // Before anything is sent: what was meant to be the place may stand among the sources.
+        let before = (sources.files.len(), sources.failures.len());
         sources.add(path, &place).map_err(|error| advised(error, path, args))?;
+        if before == (sources.files.len(), sources.failures.len()) {
+            sources.notes.push(format!("{}: nothing to send", shown(&path.to_string_lossy())));
+        }
     }
     let teller = Teller::new(&args.transfer, known(&sources.files), false);
     for note in &sources.notes {
@@ -59,9 +63,12 @@ fn advised(error: ClientError, path: &Path, args: &PutArgs) -> Box<dyn Error> {
         ClientError::Local { source, .. }
             if is_last && args.to.is_none() && source.kind() == io::ErrorKind::NotFound =>
         {
-            let path = path.display();
-            let why =
-                format!("there is no {path} here; if it is where the others are to go, write --to {path}");
+            let folder = path.to_string_lossy();
+            let folder = folder.trim_end_matches('/');
+            let why = format!(
+                "there is no {} here; if it is where the others are to go, write --to {folder}/",
+                path.display()
+            );
             ClientError::Usage(why).into()
         }
         error => error.into(),
@@ -84,6 +91,15 @@ pub(crate) fn get(args: &GetArgs) -> Outcome {
     }
     let mut teller = Teller::new(&args.transfer, (0, 0), is_to_stdout);
     teller.when_stopped = "stopped; the same command goes on";
+    if let [first, .., last] = args.names.as_slice()
+        && args.output.is_none()
+    {
+        let others = if args.names.len() > 2 { "the others are" } else { first };
+        let verb = if args.names.len() > 2 { "" } else { " is" };
+        let slash = if args.names.len() > 2 && !last.ends_with('/') { "/" } else { "" };
+        let advice = format!("if it is where {}{verb} to go, write -o {}{slash}", shown(others), shown(last));
+        teller.advice = Some((last.strip_prefix('/').unwrap_or(last).to_owned(), advice));
+    }
     run(&args.transfer, tasks, teller)
 }
 
@@ -162,6 +178,8 @@ struct Teller {
     is_quiet: bool,
     /// What is said when a signal ends it.
     when_stopped: &'static str,
+    /// What is said if the last of several names is not found: it may be meant for the place.
+    advice: Option<(String, String)>,
     started: Instant,
     files: Cell<u64>,
     bytes: Cell<u64>,
@@ -180,7 +198,8 @@ impl Teller {
             bars: Rc::new(Bars::new(args.quiet || is_torn, known)),
             is_json: args.json,
             is_quiet: args.quiet,
-            when_stopped: "stopped; nothing is stored in part",
+            when_stopped: "stopped; nothing is stored in part, and --no-replace goes on",
+            advice: None,
             started: Instant::now(),
             files: Cell::new(0),
             bytes: Cell::new(0),
@@ -197,12 +216,17 @@ impl Teller {
         }
     }
 
-    fn hear(&self, report: Report) {
+    fn hear(&self, mut report: Report) {
+        if let Err(ClientError::Refused { status: 404, message, .. }) = &mut report.result
+            && let Some((_, advice)) = self.advice.as_ref().filter(|(last, _)| *last == report.name)
+        {
+            message.push_str(&format!("; {advice}"));
+        }
         let path = report.path.to_string_lossy();
         match &report.result {
             Ok(done) => {
                 let (size, was_there) = match done {
-                    Done::Stored(stored) => (stored.size, false),
+                    Done::Stored(stored) => (stored.size, stored.was_there),
                     Done::Fetched(fetched) => (fetched.size, fetched.was_there),
                 };
                 self.files.set(self.files.get() + 1);
@@ -225,7 +249,8 @@ impl Teller {
         if self.is_json {
             let line = match &report.result {
                 Ok(Done::Stored(stored)) => json!({
-                    "name": report.name, "path": path, "done": "stored", "size": stored.size,
+                    "name": report.name, "path": path, "size": stored.size,
+                    "done": if stored.was_there { "was there" } else { "stored" },
                     "crc32c": format!("{:08x}", stored.crc32c), "etag": stored.etag,
                 }),
                 Ok(Done::Fetched(fetched)) => json!({
@@ -253,9 +278,11 @@ impl Teller {
             in_words(bytes),
             format!("{:.1} s", self.started.elapsed().as_secs_f64()),
         ];
-        for (count, what) in
-            [(self.were_there.get(), "were there"), (failed, "failed"), (left as u64, "not done")]
-        {
+        for (count, what) in [
+            (self.were_there.get(), if self.were_there.get() == 1 { "was there" } else { "were there" }),
+            (failed, "failed"),
+            (left as u64, "not done"),
+        ] {
             if count > 0 {
                 parts.push(format!("{count} {what}"));
             }

@@ -408,10 +408,22 @@ fn nothing_is_replaced_by_surprise() {
     here.write("a", b"two");
     let Ended { code, said, .. } = here.run(&["put", "a", "--no-replace"]);
     assert!(
-        code == 1 && said.starts_with("cloudstore: there is an object a, and it stays as it is\n"),
+        code == 1 && said.starts_with("cloudstore: there is another object a, and it stays as it is\n"),
         "{said}"
     );
     assert_eq!(host.get("/files/a").text(), "one");
+    for size in [3, 100_000, 2 * MIB] {
+        here.write("same", &sample(size));
+        here.good(&["put", "same"]);
+        let Ended { code, said, .. } = here.run(&["put", "same", "-n"]);
+        assert!(
+            code == 0 && said.starts_with("1 file, 0 B, ") && said.ends_with(", 1 was there\n"),
+            "{said}"
+        );
+        assert_eq!(lines(&here.good(&["put", "same", "-n", "--json"]))[0]["done"], "was there");
+        here.write("same", &vec![0; size]);
+        assert_eq!(here.run(&["put", "same", "-n"]).code, 1);
+    }
 
     let Ended { code, said, .. } = here.run(&["get", "a"]);
     assert!(code == 1 && said.contains("--force"), "{said}");
@@ -482,10 +494,26 @@ fn objects_are_listed_renamed_copied_and_removed() {
     );
     assert!(here.run(&["cp", "moved/", "k/f"]).said.contains("--force"));
     here.good(&["cp", "moved/", "k/f", "--force"]);
-    assert!(here.run(&["mv", "moved", "x"]).said.contains("write moved/"));
+    for act in ["mv", "cp"] {
+        assert_eq!(here.run(&[act, "moved", "x"]).said.matches("write moved/").count(), 1);
+        let Ended { code, said, .. } = here.run(&[act, "moved/1", "k"]);
+        assert!(
+            code == 1 && said.ends_with("k is a folder: to put it into the folder, write k/\n"),
+            "{said}"
+        );
+    }
+    fs::create_dir(here.at("moved")).unwrap();
+    let Ended { code, said, .. } = here.run(&["get", "moved"]);
+    assert!(code == 3 && said.contains("write moved/ for the folder"), "{said}");
+    let said = here.run(&["get", "moved/1", "out.txt"]).said;
+    assert!(said.contains("if it is where moved/1 is to go, write -o out.txt\n"), "{said}");
+    let said = here.run(&["put", "-r", "moved"]).said;
+    assert!(said.starts_with("cloudstore: moved: nothing to send\n"), "{said}");
+    let said = here.run(&["upload", "1", "docs"]).said;
+    assert!(!said.contains("unrecognized"), "{said}");
     let Ended { code, said, .. } = here.run(&["rm", "k/", "moved/1"]);
     assert!(code == 2 && said.contains("give -r"), "{said}");
-    here.good(&["rm", "-r", "k", "moved/"]);
+    here.good(&["rm", "-rf", "k", "moved/"]);
     assert_eq!(here.good(&["ls"]), "");
 }
 
@@ -602,7 +630,7 @@ fn credentials_are_sent_and_never_shown() {
     ] {
         let Ended { code, said, .. } = here.run(arguments);
         assert_eq!(code, 4, "{arguments:?} {said}");
-        assert!(said.contains("wants to know who asks: say so by --user NAME"), "{said}");
+        assert!(said.contains("wants to know who asks: say who you are by --user NAME"), "{said}");
         for (more, variables, expected) in [
             (&["--user", "anna"][..], &[("CLOUDSTORE_PASSWORD", "geheim")][..], "Basic YW5uYTpnZWhlaW0="),
             (

@@ -131,8 +131,7 @@ impl Getting {
             Ok(meta) => meta,
         };
         if meta.is_dir() {
-            let why = "is a folder: to put the file into it, write a slash behind";
-            return self.done(Err(ClientError::file(&self.get.path, why)));
+            return self.is_folder_here();
         }
         // A link that leads to nothing is a link, and may be replaced.
         let kind = fs::metadata(&self.get.path).map_or(meta.file_type(), |meta| meta.file_type());
@@ -160,6 +159,24 @@ impl Getting {
                     me.compare(size.unwrap_or(u64::MAX), crc32c_of(&answer.headers));
                 }
                 // What is wrong is said in the answer to GET.
+                Err(_) => me.begin(),
+            },
+        );
+    }
+
+    /// What was meant may be a folder there, too: then the server says so.
+    fn is_folder_here(self: Rc<Getting>) {
+        let path = remote::path_of(&self.get.name);
+        let me = Rc::clone(&self);
+        ask(
+            &self.remote,
+            &self.connection,
+            move |remote, connection| remote.request(connection, "HEAD", &path),
+            move |result| match result {
+                Ok(_) => {
+                    let why = "is a folder: to put the file into it, write a slash behind";
+                    me.done(Err(ClientError::file(&me.get.path, why)));
+                }
                 Err(_) => me.begin(),
             },
         );
@@ -541,7 +558,12 @@ fn range_of(field: &str) -> Option<(u64, Option<u64>)> {
 }
 
 /// Digests the first `len` bytes of a file, a piece in each turn of the loop: how many there were, and their CRC-32C.
-fn sum(base: &EventBase, file: File, len: u64, on_done: impl FnOnce(io::Result<(u64, u32)>) + 'static) {
+pub(super) fn sum(
+    base: &EventBase,
+    file: File,
+    len: u64,
+    on_done: impl FnOnce(io::Result<(u64, u32)>) + 'static,
+) {
     Summing { file, left: len, read: 0, crc32c: 0, piece: vec![0; PIECE], on_done }.step(base);
 }
 

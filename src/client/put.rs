@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::error::{ClientError, shown};
 use super::exchange::{Answer, ask, collect, crc32c_of, digest_of};
+use super::get::sum;
 use super::pace::Pace;
 use super::progress::Watch;
 use super::remote::{Remote, path_of};
@@ -41,6 +42,8 @@ pub struct Stored {
     pub crc32c: u32,
     /// The version, as the server calls it.
     pub etag: String,
+    /// It was there and is the same: nothing was replaced.
+    pub was_there: bool,
 }
 
 /// What is read of a file before it is sent. Two of them wait at most.
@@ -296,11 +299,10 @@ impl Putting {
                 let stored = self.compare(&answer);
                 self.done(stored);
             }
-            Err(ClientError::Refused { status: 412, .. }) if self.was_whole.get().is_some() => {
+            Err(ClientError::Refused { status: 412, .. })
+                if self.was_whole.get().is_some() || self.put.is_new_only =>
+            {
                 self.look_again()
-            }
-            Err(ClientError::Refused { status: 412, .. }) if self.put.is_new_only => {
-                self.done(Err(self.is_taken()));
             }
             Err(error) => self.try_again(error),
         }
@@ -310,7 +312,7 @@ impl Putting {
         ClientError::Refused {
             status: 412,
             code: "precondition_failed".to_owned(),
-            message: format!("there is an object {}, and it stays as it is", shown(&self.put.name)),
+            message: format!("there is another object {}, and it stays as it is", shown(&self.put.name)),
         }
     }
 
@@ -331,10 +333,11 @@ impl Putting {
             return Err(ClientError::Mismatch { name, found, expected, advice });
         }
         self.watch.is_at(self.transfer, size);
-        Ok(Stored { size, crc32c: found, etag })
+        Ok(Stored { size, crc32c: found, etag, was_there: false })
     }
 
-    /// There is an object where none was to be: it may be what an earlier try has stored, whose answer was lost.
+    /// There is an object where none was to be: it may be what an earlier try has stored, whose answer was lost, or the same
+    /// from another time.
     fn look_again(self: &Rc<Putting>) {
         let path = path_of(&self.put.name);
         let me = Rc::clone(self);
@@ -344,21 +347,38 @@ impl Putting {
             move |remote, connection| {
                 remote.request(connection, "HEAD", &path).header("Want-Repr-Digest", "crc32c=1")
             },
-            move |result| {
-                let result = result.and_then(|answer| {
-                    let crc32c = crc32c_of(&answer.headers);
-                    let size = answer.headers.text("content-length").and_then(|text| text.parse().ok());
-                    let etag = answer.headers.text("etag").unwrap_or_default().to_owned();
-                    match me.was_whole.get() {
-                        Some(sent) if Some(sent.0) == size && Some(sent.1) == crc32c => {
-                            Ok(Stored { size: sent.0, crc32c: sent.1, etag })
-                        }
-                        _ => Err(me.is_taken()),
-                    }
-                });
-                me.done(result);
+            move |result| match result {
+                Ok(answer) => me.compare_with_found(&answer),
+                Err(error) => me.done(Err(error)),
             },
         );
+    }
+
+    fn compare_with_found(self: &Rc<Putting>, answer: &Answer) {
+        let size = answer.headers.text("content-length").and_then(|text| text.parse().ok());
+        let (Some(size), Some(crc32c)) = (size, crc32c_of(&answer.headers)) else {
+            return self.done(Err(self.is_taken()));
+        };
+        let etag = answer.headers.text("etag").unwrap_or_default().to_owned();
+        let stored = Stored { size, crc32c, etag, was_there: self.was_whole.get().is_none() };
+        let sent = self.is_whole.get().then(|| (self.sent.get(), self.crc32c.get()));
+        if let Some(sent) = self.was_whole.get().or(sent) {
+            return self.done(if sent == (size, crc32c) { Ok(stored) } else { Err(self.is_taken()) });
+        }
+        // It was refused before it was read to its end.
+        let file = match File::open(&self.put.path) {
+            Ok(file) if file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == size) => file,
+            _ => return self.done(Err(self.is_taken())),
+        };
+        let me = Rc::clone(self);
+        sum(self.remote.base(), file, size, move |summed| match summed {
+            Ok(summed) if summed == (size, crc32c) => {
+                me.watch.is_at(me.transfer, size);
+                me.done(Ok(stored));
+            }
+            Ok(_) => me.done(Err(me.is_taken())),
+            Err(source) => me.give_up("read", source),
+        });
     }
 
     fn try_again(self: &Rc<Putting>, error: ClientError) {

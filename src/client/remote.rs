@@ -125,7 +125,9 @@ impl Remote {
         };
         const HOW: &str = "by --user NAME (password in CLOUDSTORE_PASSWORD) or --token TOKEN";
         match (status.code(), &self.inner.credentials) {
-            (401, None) => message = format!("{} wants to know who asks: say so {HOW}", self.server()),
+            (401, None) => {
+                message = format!("{} wants to know who asks: say who you are {HOW}", self.server())
+            }
             (403, None) if code != "foreign_origin" => message.push_str(&format!("; or say who asks {HOW}")),
             (401, Some(_)) => {
                 message.push_str("; check --user and CLOUDSTORE_PASSWORD, or --token and CLOUDSTORE_TOKEN");
