@@ -22,13 +22,18 @@ pub(crate) fn server(args: &ServerArgs) -> Result<ServerUrl, Box<dyn Error>> {
     if args.config.is_none()
         && let Some(text) = variable("CLOUDSTORE_SERVER")?
     {
-        return Ok(text.parse::<ServerUrl>().map_err(ClientError::from)?);
+        let server = text.parse::<ServerUrl>().map_err(ClientError::from)?;
+        return Ok(server.said_by("CLOUDSTORE_SERVER"));
     }
     let config = Config::load(&ServeArgs { config: args.config.clone(), ..ServeArgs::default() })?;
-    ServerUrl::of_listener(&config.listen).ok_or_else(|| {
+    let server = ServerUrl::of_listener(&config.listen).ok_or_else(|| -> Box<dyn Error> {
         let listen = &config.listen;
         format!("the settings have the server listen on {listen}, which says no port: give --server URL")
             .into()
+    })?;
+    Ok(match config.file() {
+        Some(file) => server.said_by(format!("the settings with {}", file.display())),
+        None => server,
     })
 }
 

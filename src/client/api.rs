@@ -177,6 +177,9 @@ impl Call {
     }
 
     fn happened(&self, connection: &Connection, event: ReplyEvent<'_>) {
+        if let ReplyEvent::Head(_) = event {
+            self.remote.answered();
+        }
         match event {
             ReplyEvent::Head(head) if head.status().code() / 100 == 2 => (),
             ReplyEvent::Head(head) => _ = self.refused.replace(Some((head.status(), Vec::new()))),

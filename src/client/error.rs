@@ -30,6 +30,14 @@ pub enum ClientError {
         /// What happened.
         source: http::ClientError,
     },
+    /// It broke the connection, and has never answered.
+    #[error("{server} does not answer as a cloudstore server does ({source})")]
+    Silent {
+        /// The server.
+        server: String,
+        /// What happened.
+        source: io::Error,
+    },
     /// It has refused, or failed.
     #[error("{message}")]
     Refused {
@@ -120,7 +128,7 @@ impl ClientError {
             ClientError::Url(_) | ClientError::Usage(_) => 2,
             ClientError::Refused { status: 404 | 410, .. } => 3,
             ClientError::Refused { status: 401 | 403, .. } => 4,
-            ClientError::Unknown { .. } | ClientError::Unreachable { .. } => 5,
+            ClientError::Unknown { .. } | ClientError::Unreachable { .. } | ClientError::Silent { .. } => 5,
             ClientError::Broken { source, .. } => source.exit_code(),
             _ => 1,
         }
@@ -144,6 +152,7 @@ impl ClientError {
         matches!(
             self,
             ClientError::Unreachable { .. }
+                | ClientError::Silent { .. }
                 | ClientError::Refused { status: 408 | 429 | 502 | 503 | 504, .. }
         )
     }
@@ -165,6 +174,7 @@ impl ClientError {
             self,
             ClientError::Unknown { .. }
                 | ClientError::Unreachable { .. }
+                | ClientError::Silent { .. }
                 | ClientError::Strange { .. }
                 | ClientError::Refused { status: 401, .. }
         )
@@ -177,7 +187,7 @@ impl ClientError {
             source @ (http::ClientError::Busy | http::ClientError::Invalid(_)) => {
                 ClientError::Request { server: name, source }
             }
-            source => ClientError::Unreachable { server: name, source },
+            source => ClientError::Unreachable { server: server.told(), source },
         }
     }
 }

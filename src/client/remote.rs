@@ -51,11 +51,11 @@ impl Remote {
     ) -> Result<Remote, ClientError> {
         let places = match server.resolve() {
             Ok(places) => places,
-            Err(source) => return Err(ClientError::Unknown { server: server.to_string(), source }),
+            Err(source) => return Err(ClientError::Unknown { server: server.told(), source }),
         };
         let place = reachable(&places).map_err(|source| {
             let source = http::ClientError::Io(reactor::Error::Io { what: "connect", source });
-            ClientError::Unreachable { server: server.to_string(), source }
+            ClientError::Unreachable { server: server.told(), source }
         })?;
         let has_answered = Cell::new(false);
         let inner = Inner { base: base.handle(), server, place, credentials, retry, has_answered };
@@ -105,7 +105,15 @@ impl Remote {
     }
 
     pub(super) fn failure(&self, error: http::ClientError) -> ClientError {
-        ClientError::of_exchange(self.server(), error)
+        match error {
+            // Something else may listen there.
+            http::ClientError::Io(reactor::Error::Io { source, .. })
+                if source.kind() == io::ErrorKind::ConnectionReset && !self.inner.has_answered.get() =>
+            {
+                ClientError::Silent { server: self.server().told(), source }
+            }
+            error => ClientError::of_exchange(self.server(), error),
+        }
     }
 
     /// What an answer says that is no success.

@@ -23,6 +23,8 @@ pub struct ServerUrl {
     place: Place,
     /// Begins with a slash and does not end with one, or is empty.
     prefix: String,
+    /// Who says so; empty if it is who asks.
+    origin: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,20 @@ impl ServerUrl {
             Address::Unnamed => return None,
             address => Place::Socket(address.clone()),
         };
-        Some(ServerUrl { place, prefix: String::new() })
+        Some(ServerUrl { place, prefix: String::new(), origin: String::new() })
+    }
+
+    /// The same, with who says so, which messages of a server that is not there tell.
+    pub fn said_by(self, origin: impl Into<String>) -> ServerUrl {
+        ServerUrl { origin: origin.into(), ..self }
+    }
+
+    /// For messages.
+    pub(super) fn told(&self) -> String {
+        match self.origin.is_empty() {
+            true => self.to_string(),
+            false => format!("{self} (from {})", self.origin),
+        }
     }
 
     /// What `Host` says.
@@ -112,7 +127,7 @@ fn parse(text: &str) -> Result<ServerUrl, &'static str> {
     if text.starts_with("unix:") {
         return match text.parse() {
             Ok(address @ (Address::Path(_) | Address::Abstract(_))) => {
-                Ok(ServerUrl { place: Place::Socket(address), prefix: String::new() })
+                Ok(ServerUrl { place: Place::Socket(address), prefix: String::new(), origin: String::new() })
             }
             _ => Err("behind unix: stands a path, or @ and a name"),
         };
@@ -161,7 +176,7 @@ fn parse(text: &str) -> Result<ServerUrl, &'static str> {
         },
     };
     let place = Place::Tcp { name: name.to_owned(), port, authority: authority.to_owned() };
-    Ok(ServerUrl { place, prefix: path.trim_end_matches('/').to_owned() })
+    Ok(ServerUrl { place, prefix: path.trim_end_matches('/').to_owned(), origin: String::new() })
 }
 
 impl fmt::Display for ServerUrl {
