@@ -1,11 +1,16 @@
 //! `cloudstore backlog`, run as a user runs it.
 #![allow(clippy::unwrap_used, reason = "a failure is a panic here")]
 
+#[path = "util/signals.rs"]
+mod signals;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 /// A running server, stopped at the end of the test whatever happens.
 struct Server {
@@ -51,7 +56,7 @@ impl Server {
     }
 
     fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+        signals::send(name, self.child.id());
     }
 
     /// What it says on stderr, up to a line with this text.
@@ -198,9 +203,8 @@ fn a_full_disk_stops_acknowledgements_until_there_is_room() {
     let mut bare = server.connect();
     bare.write_all(b"bare\n".repeat(1000).as_slice()).unwrap();
     bare.shutdown(Shutdown::Write).unwrap();
-    let id = server.child.id().to_string();
-    let unlimited = Command::new("prlimit").args(["--pid", &id, "--fsize=unlimited"]).status();
-    assert!(unlimited.unwrap().success());
+    let id = Pid::from_raw(i32::try_from(server.child.id()).unwrap());
+    prlimit(id, Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
     let said = server.hears_of("works again");
     assert!(!said.contains("cannot write"), "{said}");
     acknowledged(&mut client, 101);

@@ -5,6 +5,8 @@
 mod host;
 #[path = "util/proxy.rs"]
 mod proxy;
+#[path = "util/signals.rs"]
+mod signals;
 
 use std::fs;
 use std::io::Write;
@@ -772,7 +774,7 @@ fn a_get_that_is_stopped_keeps_what_came() {
         // Two at a time would spoil it for each other.
         let other = here.run(&["get", "a"]);
         assert!(other.code == 1 && other.said.contains("another cloudstore get"), "{}", other.said);
-        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        signals::send(signal, child.id());
         let end = ended(child.wait_with_output().unwrap());
         assert_eq!(end.code, code);
         assert!(end.said.contains("1 not done, stopped; the same command goes on"), "{}", end.said);

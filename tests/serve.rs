@@ -10,6 +10,8 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use client::{Client, sample};
 use program::{Program, run};
@@ -425,4 +427,34 @@ fn an_index_that_is_made_anew_is_told_of() {
         assert!(said.contains(text), "{text:?} is missing in {said}");
     }
     assert_eq!(fs::read(folder.path().join("data/storage.data.damaged")).unwrap(), vec![7; 10_000]);
+}
+
+/// Fault 2, of the server: with a client that keeps its connection, and one that has left.
+#[test]
+fn an_idle_server_uses_no_cpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let backlog = Program::start(folder.path(), &["backlog", "--listen", "127.0.0.1:0", "--file", "b.log"]);
+    let server = serve(folder.path(), &["--threads", "2", "--backlog", &backlog.address]);
+    assert_eq!(put(&server, "a", b"hello"), 201);
+    let mut client = connect(&server);
+    assert_eq!(client.ask("GET", "/files/missing", &[], b"").status, 404);
+    let wakes = |program: &Program| {
+        let threads = fs::read_dir(format!("/proc/{}/task", program.id())).unwrap();
+        let status = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("status")).unwrap());
+        let lines: String = status.collect();
+        let counts = lines.lines().filter_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        counts.map(|count| count.trim().parse::<u64>().unwrap()).sum::<u64>()
+    };
+    // Late rows, the last records and threads that end for want of work have this long.
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut before = (0, 0);
+    while before != (wakes(&server), wakes(&backlog)) {
+        assert!(Instant::now() < until, "it is never idle: {before:?}");
+        before = (wakes(&server), wakes(&backlog));
+        thread::sleep(Duration::from_secs(2));
+    }
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!((wakes(&server), wakes(&backlog)), before);
+    assert_eq!(client.ask("GET", "/files/a", &[], b"").body, b"hello");
+    server.stop();
 }

@@ -1,6 +1,9 @@
 //! The example server, run as a user runs it.
 #![allow(clippy::unwrap_used, reason = "a failure is a panic here")]
 
+#[path = "util/signals.rs"]
+mod signals;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -50,8 +53,7 @@ impl Server {
 
     /// Ends the server as Ctrl-C does; what is in the file then, and what was left for the console.
     fn stop(mut self) -> (String, String) {
-        let id = i32::try_from(self.child.id()).unwrap();
-        assert!(Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap().success());
+        signals::send("-INT", self.child.id());
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();
         assert!(self.child.wait().unwrap().success());

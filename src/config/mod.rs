@@ -364,6 +364,9 @@ impl Checking {
         if let Err(problem) = check_exposure(&listen, open, has_users, &users) {
             self.problems.push(problem);
         }
+        if fs::metadata(folder.join(&data)).is_ok_and(|found| !found.is_dir()) {
+            self.problems.push(Problem::NoFolder { data: data.clone() });
+        }
         // The index may be in its usual place.
         let index_elsewhere =
             index.clone().filter(|index| !paths::same_place(index, &data.join("storage.data")));

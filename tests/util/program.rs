@@ -1,6 +1,9 @@
 //! `cloudstore`, run as a user runs it: a child process that ends with its test.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "signals.rs"]
+mod signals;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -63,7 +66,7 @@ impl Program {
     }
 
     pub fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.id().to_string()]).status().unwrap().success());
+        signals::send(name, self.id());
     }
 
     /// What it says on stderr, up to a line with this text.

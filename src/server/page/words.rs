@@ -211,7 +211,9 @@ const PROBLEMS: &[(&str, &str)] = &[
     ("storage_failed", "服务器的存储发生故障：请稍后再试。"),
     ("time_invalid", "文件时间无效。"),
     ("too_large", "文件太大，超过了服务器允许的大小。"),
+    ("too_many_attempts", "密码错误次数过多：请稍后再试。"),
     ("too_many_files", "服务器繁忙：请稍后再试。"),
+    ("too_many_logins", "正在验证的登录过多：请稍后再试。"),
     ("too_many_to_sort", "此文件夹的内容太多，只能按名称排序。"),
     ("unauthorized", "需要登录：请输入用户名和密码。"),
 ];
