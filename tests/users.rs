@@ -873,6 +873,8 @@ fn only_users_or_open_let_others_reach_a_server() {
     let (code, _, errors) = check(&["--open", "--data", "file"]);
     assert!(code == Some(1) && errors.contains("data is file, which is no folder"), "{errors}");
     assert_eq!(check(&["--users", "other.json"]).0, Some(1));
+    let (code, said, _) = check(&["--open", "--users", "other.json"]);
+    assert!(code == Some(0) && said.contains("other.json is not there: until it is, everybody may"), "{said}");
 }
 
 /// A program that serves, with a user whose password is [`PASSWORD`].

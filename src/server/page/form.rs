@@ -184,6 +184,9 @@ fn parse_head(fields: &[u8]) -> Option<Head> {
             name = Some(value);
         } else if key.eq_ignore_ascii_case(b"filename") {
             file = Some(value);
+        } else if key.eq_ignore_ascii_case(b"filename*") {
+            // RFC 7578, section 4.2: not in forms. Taken for a field, the file would be lost.
+            return None;
         }
         let Some(next) = memchr::memchr(b';', behind) else { break };
         rest = &behind[next + 1..];
@@ -351,6 +354,10 @@ mod tests {
             ("--xYz\r\nContent-Disposition: form-data\r\n\r\nx", FormError::Disposition),
             ("--xYz\r\nContent-Disposition: form-data; name=\"a\r\n\r\nx", FormError::Disposition),
             ("--xYz\r\nContent-Disposition: form-data; filename=\"a\"\r\n\r\nx", FormError::Disposition),
+            (
+                "--xYz\r\nContent-Disposition: form-data; name=a; filename*=UTF-8''a\r\n\r\nx",
+                FormError::Disposition,
+            ),
         ] {
             assert_eq!(read(body.as_bytes(), &[]), Err(expected), "{body:?}");
         }
