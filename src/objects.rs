@@ -37,7 +37,7 @@ pub(crate) fn list(args: &LsArgs) -> Outcome {
             }
         }
         match page.next {
-            Some(next) if after.as_ref() == Some(&next) => {
+            Some(next) if after.as_ref().is_some_and(|after| *after >= next) => {
                 return Err(ClientError::strange(client.server(), "its listing has no end").into());
             }
             None => break,

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, Write};
 
 use cloudstore::config::Config;
+use cloudstore::users::UsersFile;
 
 use crate::cli::ConfigCommand;
 
@@ -11,6 +12,8 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<(), Box<dyn Error>> {
     let text = match command {
         ConfigCommand::Check(args) => {
             let config = Config::load(args)?;
+            // The server does not start without those that it is to have.
+            UsersFile::new(&config.users).read()?;
             let mut text: String = config.notes().iter().map(|note| format!("{note}\n")).collect();
             match config.file() {
                 Some(path) => text.push_str(&format!("the settings are good; {} was read\n", path.display())),

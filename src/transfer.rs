@@ -1,6 +1,7 @@
 //! `cloudstore put` and `cloudstore get`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ pub(crate) fn put(args: &PutArgs) -> Outcome {
             sources.notes.push(format!("{}: nothing to send", shown(&path.to_string_lossy())));
         }
     }
+    sources.refuse_same_names()?;
     let teller = Teller::new(&args.transfer, known(&sources.files), false);
     for note in &sources.notes {
         teller.note(note);
@@ -86,8 +88,17 @@ pub(crate) fn get(args: &GetArgs) -> Outcome {
         let why = "only one object can go to stdout, and no --json with it";
         return Err(ClientError::Usage(why.to_owned()).into());
     }
+    let mut places = HashMap::new();
     for text in &args.names {
-        tasks.push(task(text, args, is_to_stdout)?);
+        let task = task(text, args, is_to_stdout)?;
+        if let Task::Get(Get { path, .. }) | Task::GetFolder { top: path, .. } = &task
+            && let Some(first) = places.insert(path.clone(), text)
+        {
+            let path = path.display();
+            let why = format!("{first} and {text} would both be {path}: get them into different folders");
+            return Err(ClientError::Usage(why).into());
+        }
+        tasks.push(task);
     }
     let mut teller = Teller::new(&args.transfer, (0, 0), is_to_stdout);
     teller.when_stopped = "stopped; the same command goes on";

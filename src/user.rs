@@ -203,12 +203,19 @@ fn add(args: AddArgs) -> Outcome {
         false => Some(ask_password(&name)?),
     };
     let has_rights = admin || !allow.is_empty();
+    let is_new =
+        file.path().parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.exists());
     file.change(|users| {
         refuse_taken(users, &name)?;
         users.push(Draft { password, admin, rules: allow, ..Draft::new(name.clone()) });
         Ok::<_, Box<dyn Error>>(())
     })?;
     print(&format!("{name} is added to {}\n", file.path().display()))?;
+    if is_new {
+        note(
+            "that folder is new: a server that has its data elsewhere knows nothing of it; --data or --config says where",
+        );
+    }
     if !has_rights {
         note(&format!(
             "{name} may do nothing yet: `cloudstore user allow {name} all:/` would let it do everything"

@@ -443,7 +443,7 @@ fn nothing_is_replaced_by_surprise() {
         [&["get", "a", "-o", "socket", "-f"][..], &["get", "a", "-o", "socket"], &["get", "a", "-fo", "link"]]
     {
         let Ended { code, said, .. } = here.run(arguments);
-        assert!(code == 1 && said.contains("is no regular file: write -o - for stdout"), "{said}");
+        assert!(code == 1 && said.contains("write -o - for stdout"), "{said}");
     }
     assert!(fs::symlink_metadata(here.at("socket")).unwrap().file_type().is_socket());
     assert!(fs::symlink_metadata(here.at("link")).unwrap().is_symlink());
@@ -461,6 +461,47 @@ fn nothing_is_replaced_by_surprise() {
     }
     here.good(&["mv", "a", "b", "--force"]);
     assert_eq!(host.get("/files/a").status, 404);
+}
+
+#[test]
+fn two_of_one_name_are_refused_before_one_replaces_the_other() {
+    let host = Host::new();
+    let here = Here::with(&host.address);
+    here.write("x/a", b"first");
+    here.write("y/a", b"second");
+    let Ended { code, said, .. } = here.run(&["put", "x/a", "y/a", "--to", "both/"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("x/a and y/a would both be both/a"), "{said}");
+    assert_eq!(here.run(&["ls", "both/"]).code, 3, "nothing is sent");
+    here.good(&["put", "x", "y"]);
+    let Ended { code, said, .. } = here.run(&["get", "x/a", "y/a", "-f", "-o", "out/"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("x/a and y/a would both be out/a") && !here.at("out").exists(), "{said}");
+}
+
+#[test]
+fn a_get_takes_the_place_of_plain_files_alone() {
+    let host = Host::new();
+    let here = Here::with(&host.address);
+    here.write("a", b"content");
+    here.good(&["put", "a"]);
+    let _socket = std::os::unix::net::UnixListener::bind(here.at("socket")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, here.at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    fs::create_dir(here.at("folder")).unwrap();
+    for (link, to) in [("to-pipe", "pipe"), ("to-device", "/dev/null"), ("to-folder", "folder")] {
+        std::os::unix::fs::symlink(to, here.at(link)).unwrap();
+    }
+    for target in ["socket", "pipe", "to-pipe", "to-device", "to-folder"] {
+        let before = fs::symlink_metadata(here.at(target)).unwrap().file_type();
+        for arguments in [&["get", "a", "-o", target][..], &["get", "a", "-f", "-o", target][..]] {
+            let Ended { code, said, .. } = here.run(arguments);
+            assert_eq!(code, 1, "{arguments:?}: {said}");
+            assert!(said.contains("is a device") || said.contains("is a folder"), "{arguments:?}: {said}");
+        }
+        assert_eq!(fs::symlink_metadata(here.at(target)).unwrap().file_type(), before, "{target}");
+    }
+    assert!(here.parts().is_empty());
 }
 
 #[test]
@@ -737,6 +778,13 @@ fn what_arrives_wrong_is_thrown_away() {
         let Ended { code, said, .. } = here.run(&["put", "up"]);
         assert!(code == 1 && said.contains("up did not arrive as it was sent"), "{said}");
     }
+    // A part that nobody asked for would come for ever.
+    let server = fake(|_, _| {
+        let headers = [("ETag", "\"1\""), ("Content-Range", "bytes 0-4/5")];
+        reply("206 Partial Content", &headers, b"hello")
+    });
+    let Ended { code, said, .. } = Here::with(&server).run(&["get", "part"]);
+    assert!(code == 1 && said.contains("was asked for all"), "{said}");
     // What has answered is something else.
     let server = fake(|_, _| reply("200 OK", &[], b"<html>"));
     let Ended { code, said, .. } = Here { folder: here.folder, server }.run(&["put", "up"]);

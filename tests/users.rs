@@ -845,6 +845,8 @@ fn a_damaged_file_lets_nothing_start() {
         let (code, out, errors) = run(folder.path(), &["serve", "--listen", "127.0.0.1:0"]);
         assert_eq!((code, out.as_str()), (Some(1), ""), "{text}");
         assert!(errors.contains("users file ./data/users.json") && errors.contains(why), "{errors}");
+        let (code, _, checked) = run(folder.path(), &["config", "check"]);
+        assert!(code == Some(1) && checked.contains(why), "{checked}");
         assert_eq!(user(folder.path(), &["add", "bob", "--no-password"], "").0, Some(1));
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
@@ -861,9 +863,21 @@ fn only_users_or_open_let_others_reach_a_server() {
     assert_eq!(code, Some(1));
     assert!(errors.contains("cloudstore user add NAME") && errors.contains("./data/users.json"), "{errors}");
     assert_eq!(check(&["--open"]).0, Some(0));
-    assert_eq!(user(folder.path(), &["add", "anna", "--no-password"], "").0, Some(0));
+    for is_new in [true, false] {
+        let name = if is_new { "anna" } else { "ben" };
+        let (code, _, said) = user(folder.path(), &["add", name, "--no-password"], "");
+        assert_eq!((code, said.contains("that folder is new")), (Some(0), is_new), "{said}");
+    }
     assert_eq!(check(&[]).0, Some(0));
+    fs::write(folder.path().join("file"), "").unwrap();
+    let (code, _, errors) = check(&["--open", "--data", "file"]);
+    assert!(code == Some(1) && errors.contains("data is file, which is no folder"), "{errors}");
     assert_eq!(check(&["--users", "other.json"]).0, Some(1));
+    let (code, said, _) = check(&["--open", "--users", "other.json"]);
+    assert!(
+        code == Some(0) && said.contains("other.json is not there: until it is, everybody may"),
+        "{said}"
+    );
 }
 
 /// A program that serves, with a user whose password is [`PASSWORD`].

@@ -316,7 +316,7 @@ impl Crew {
         self.pace.finds(found.0, found.1);
         if let Some(next) = page.next {
             // A listing that goes on where it was would never end.
-            match reading.after.as_ref() == Some(&next) {
+            match reading.after.as_ref().is_some_and(|after| *after >= next) {
                 true => {
                     let result = Err(ClientError::strange(self.remote.server(), "its listing has no end"));
                     refused.push(Report { name: reading.folder.clone(), path: reading.top.clone(), result });

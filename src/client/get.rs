@@ -130,13 +130,15 @@ impl Getting {
             Err(source) => return self.done(Err(ClientError::local("find", &self.get.path, source))),
             Ok(meta) => meta,
         };
-        if meta.is_dir() {
+        // What a link leads to is what somebody who names it means; one that leads nowhere is only a link.
+        let kind = fs::metadata(&self.get.path).unwrap_or(meta);
+        if kind.is_dir() {
             return self.is_folder_here();
         }
-        // A link that leads to nothing is a link, and may be replaced.
-        let kind = fs::metadata(&self.get.path).map_or(meta.file_type(), |meta| meta.file_type());
+        // A device or a pipe would be lost, or opening it would wait for ever.
         if !kind.is_file() && !kind.is_symlink() {
-            let why = "is no regular file: write -o - for stdout, or take another place";
+            let why =
+                "is a device, a pipe or a socket, which no file takes the place of: write -o - for stdout";
             return self.done(Err(ClientError::file(&self.get.path, why)));
         }
         if self.get.replaces {
@@ -333,6 +335,12 @@ impl Getting {
         let is_same = etag.is_some() && etag == self.state.borrow().etag;
         if head.status().code() == 206 {
             let range = headers.text("content-range").and_then(range_of);
+            if position == 0 {
+                // To ask anew would bring the same again, for ever.
+                let error =
+                    ClientError::strange(self.remote.server(), "it sends a part and was asked for all");
+                return Err(error.into());
+            }
             if !is_same {
                 return Err(if self.is_to_stdout() { self.other_version() } else { Stop::Anew });
             }
@@ -342,7 +350,7 @@ impl Getting {
                 return Err(error.into());
             };
             let mut state = self.state.borrow_mut();
-            state.total = total.or(head.body_length().map(|length| first + length));
+            state.total = total.or(head.body_length().map(|length| first.saturating_add(length)));
         } else if position > 0 && self.is_to_stdout() {
             // What is written cannot be taken back.
             if !is_same {

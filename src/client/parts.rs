@@ -113,6 +113,12 @@ pub(super) fn open(path: &Path, is_new: bool) -> Result<File, ClientError> {
         // Some disks have no locks.
         Err(TryLockError::Error(_)) => (),
     }
+    let meta = file.metadata().map_err(|source| ClientError::local("look at", path, source))?;
+    // Nor what is in another place too, or who can change it when it is whole.
+    let is_strange = !meta.is_file() || meta.nlink() > 1 || is_planted(path, &meta);
+    if is_strange {
+        return Err(ClientError::file(path, "was not made by cloudstore get: remove it, and get again"));
+    }
     // The one that held it may just have put it in its place.
     let is_there = |now: fs::Metadata| {
         file.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == (now.dev(), now.ino()))
@@ -124,6 +130,12 @@ pub(super) fn open(path: &Path, is_new: bool) -> Result<File, ClientError> {
         file.set_len(0).map_err(|source| ClientError::local("empty", path, source))?;
     }
     Ok(file)
+}
+
+/// Whether it belongs to somebody else, in a folder that everybody can write to.
+fn is_planted(path: &Path, meta: &fs::Metadata) -> bool {
+    let is_open = fs::metadata(folder_of(path)).is_ok_and(|folder| folder.mode() & 0o002 != 0);
+    is_open && meta.uid() != rustix::process::geteuid().as_raw()
 }
 
 /// Puts a whole part in its place.
@@ -165,6 +177,8 @@ fn rename_to_free(part: &Path, target: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -185,6 +199,31 @@ mod tests {
             assert!(found.is_none_or(|(path, _)| path.exists()));
         }
         assert_eq!(left.take(&at("none/a")), None);
+    }
+
+    #[test]
+    fn a_part_that_somebody_has_put_there_is_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (part, other) = (folder.path().join(".a.1f.part"), folder.path().join("other"));
+        fs::write(&other, "other").unwrap();
+        for is_new in [false, true] {
+            for plant in [fs::hard_link::<&Path, &Path>, std::os::unix::fs::symlink::<&Path, &Path>] {
+                plant(&other, &part).unwrap();
+                assert!(open(&part, is_new).is_err());
+                fs::remove_file(&part).unwrap();
+            }
+            rustix::fs::mknodat(CWD, &part, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+            assert!(open(&part, is_new).unwrap_err().to_string().contains("remove it"));
+            fs::remove_file(&part).unwrap();
+        }
+        assert_eq!(fs::read(&other).unwrap(), b"other");
+        // Only root can give files to others.
+        if std::os::unix::fs::chown(&other, Some(65_534), None).is_ok() {
+            fs::rename(&other, &part).unwrap();
+            drop(open(&part, false).unwrap());
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+            assert!(open(&part, false).unwrap_err().to_string().contains("remove it"));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is sent: files and folders of this machine, with the names that they get.
 
+use std::collections::HashMap;
 use std::fs::{self, FileType};
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -88,6 +89,25 @@ impl Sources {
         }
         let size = meta.is_file().then_some(meta.len());
         self.files.push(Source { path: path.to_owned(), size, name });
+        Ok(())
+    }
+
+    /// Refuses two files that would get the same name: the one sent later would replace the other.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] with both of them.
+    pub fn refuse_same_names(&self) -> Result<(), ClientError> {
+        let mut known = HashMap::with_capacity(self.files.len());
+        for file in &self.files {
+            if let Some(first) = known.insert(&file.name, &file.path) {
+                let (name, second) = (&file.name, file.path.display());
+                let why = format!(
+                    "{} and {second} would both be {name}, and one replace the other: send them to different folders",
+                    first.display()
+                );
+                return Err(ClientError::Usage(why));
+            }
+        }
         Ok(())
     }
 
@@ -188,6 +208,33 @@ mod tests {
             ("x/y", "a", "x/y"),
         ] {
             assert_eq!(Place::parse(text).name_of(leaf), name, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_two_files_get_one_name() {
+        let top = tempfile::tempdir().unwrap();
+        let at = |name: &str| top.path().join(name);
+        fs::create_dir_all(at("x/f")).unwrap();
+        fs::create_dir_all(at("y/f")).unwrap();
+        for name in ["x/a", "y/a", "x/f/b", "y/f/b", "y/f/c"] {
+            fs::write(at(name), name).unwrap();
+        }
+        for (first, second, is_good) in [
+            ("x/a", "y/a", false),
+            ("x/f", "y/f", false),
+            ("x/a", "x/a", false),
+            ("x/f", "y/f/c", true),
+            ("x/a", "x/f", true),
+        ] {
+            let mut sources = Sources::default();
+            sources.add(&at(first), &Place::parse("to/")).unwrap();
+            sources.add(&at(second), &Place::parse("to/")).unwrap();
+            let result = sources.refuse_same_names();
+            assert_eq!(result.is_ok(), is_good, "{first} {second}");
+            if let Err(error) = result {
+                assert_eq!(error.exit_code(), 2, "{error}");
+            }
         }
     }
 

@@ -119,7 +119,18 @@ impl FromStr for ServerUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<ServerUrl, UrlError> {
-        parse(text).map_err(|why| UrlError { text: text.to_owned(), why })
+        parse(text).map_err(|why| UrlError { text: without_user(text), why })
+    }
+}
+
+/// What may be shown of it: who wrote a password into it has not meant it for a log.
+fn without_user(text: &str) -> String {
+    let begin = text.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = text.split_at(begin);
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest.get(..end).and_then(|authority| authority.rfind('@')) {
+        Some(at) if !text.starts_with("unix:") => format!("{scheme}\u{2026}{}", &rest[at..]),
+        _ => text.to_owned(),
     }
 }
 
@@ -243,6 +254,16 @@ mod tests {
             assert!(error.contains(why), "{text}: {error}");
             assert!(error.ends_with("write it as in http://127.0.0.1:8081 or unix:/path"));
         }
+    }
+
+    #[test]
+    fn a_password_in_it_is_not_shown() {
+        for text in ["http://u:secret@a", "u:secret@a:81", "http://u:se@cret@a/x", "https://u:secret@a"] {
+            let error = text.parse::<ServerUrl>().unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("cret") && shown.contains("@a"), "{shown}");
+        }
+        assert!("unix:".parse::<ServerUrl>().unwrap_err().to_string().starts_with("\"unix:\""));
     }
 
     #[test]

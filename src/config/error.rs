@@ -101,6 +101,12 @@ pub enum Problem {
         /// Where users would be.
         users: PathBuf,
     },
+    /// The folder of the data is none.
+    #[error("data is {}, which is no folder: name one, or a path where one can be made", data.display())]
+    NoFolder {
+        /// Its value.
+        data: PathBuf,
+    },
     /// A path lies where the store keeps its own.
     #[error("{key} is {}, which belongs to the store in {}: take another place", path.display(), data.display())]
     Occupied {

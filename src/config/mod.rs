@@ -318,7 +318,7 @@ struct Checking {
 impl Checking {
     fn check(
         mut self,
-        notes: Vec<String>,
+        mut notes: Vec<String>,
         file: Option<PathBuf>,
         folder: &Path,
     ) -> Result<Config, ConfigError> {
@@ -361,8 +361,18 @@ impl Checking {
             fs::metadata(folder.join(&users)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound
         );
+        let named = self.settings.iter().find(|shown| shown.key == "users");
+        if !has_users && named.is_some_and(|shown| shown.origin != Origin::Default) {
+            notes.push(format!(
+                "the users file {} is not there: until it is, everybody may do everything",
+                users.display()
+            ));
+        }
         if let Err(problem) = check_exposure(&listen, open, has_users, &users) {
             self.problems.push(problem);
+        }
+        if fs::metadata(folder.join(&data)).is_ok_and(|found| !found.is_dir()) {
+            self.problems.push(Problem::NoFolder { data: data.clone() });
         }
         // The index may be in its usual place.
         let index_elsewhere =

@@ -110,7 +110,7 @@ pub(crate) fn wish(request: &Request) -> Result<Wish, Problem> {
         (None, None, Some(class), false) => Ok(Wish::Class(class)),
         (None, None, None, true) => Ok(Wish::Delete),
         _ => {
-            let message = "say what is to be done: one of ?move=NAME, ?copy=NAME, ?class=low or deep and ?delete; PUT stores";
+            let message = "say what is to be done: one of ?move=NAME, ?copy=NAME, ?class=low or deep and ?delete; PUT stores, and a form does for a folder, with a slash behind";
             Err(Problem::new(400, "parameter_invalid", message))
         }
     }

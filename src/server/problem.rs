@@ -57,6 +57,12 @@ impl Problem {
         Problem::new(status, "is_folder", message).about(name.as_str())
     }
 
+    /// The same in other words.
+    pub(crate) fn saying(mut self, message: impl Into<String>) -> Problem {
+        self.message = message.into();
+        self
+    }
+
     pub(crate) fn about(mut self, name: impl Into<String>) -> Problem {
         self.name = Some(name.into());
         self

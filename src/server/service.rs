@@ -14,6 +14,7 @@ use super::meter::Meter;
 use super::origin::Policy;
 use super::problem::Problem;
 use super::site::Site;
+use super::{page, target};
 use crate::storage::{Name, Space, Store, StoreError};
 
 /// The store as one loop sees it, and what its handlers share.
@@ -119,6 +120,10 @@ impl Service {
         let is_probe = request.method() == "HEAD";
         let Some(name) = problem.missing().filter(|_| !is_probe) else { return self.tell(request, problem) };
         if let Err(StoreError::IsFolder { .. }) = self.store.check_free(name) {
+            if request.method() == "GET" && page::is_for(&request) {
+                let folder = target::path("/files/", &format!("{name}/"));
+                return request.reply(303).header("Location", folder).header("Vary", "Accept").send();
+            }
             // Who reads finds nothing, who writes is in the way of what is there.
             let status = if request.method() == "GET" { 404 } else { 409 };
             let problem = Problem::is_folder(status, name);

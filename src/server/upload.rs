@@ -45,6 +45,12 @@ const LOOKED_AHEAD: u64 = 64 * 1024;
 /// What can be refused before a byte of the body is read.
 fn check(service: &Service, request: &Request, name: &Name) -> Result<Terms, Problem> {
     let headers = request.headers();
+    for what in ["move", "copy", "delete"] {
+        if target::parameter(request, what)?.is_some() {
+            let message = format!("?{what} is for POST, and PUT stores its body: ask by POST");
+            return Err(Problem::new(400, "parameter_invalid", message));
+        }
+    }
     let class = match target::word(request, "class", CLASSES)? {
         Some(class) => class,
         None => class_of(field::single(headers, "storage-class")?, "Storage-Class")?,

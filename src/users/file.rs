@@ -95,7 +95,7 @@ impl UsersFile {
     pub fn identity(&self) -> Identity {
         match fs::metadata(&self.path) {
             Ok(found) => identity(&found),
-            Err(error) if error.kind() == ErrorKind::NotFound => Identity::Absent,
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.is_link() => Identity::Absent,
             Err(_) => Identity::Unknown,
         }
     }
@@ -108,7 +108,7 @@ impl UsersFile {
         let io = || UsersError::io("read", &self.path);
         // Opening a pipe would wait.
         let found = match fs::metadata(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.is_link() => return Ok(None),
             found => found.map_err(io())?,
         };
         if !found.is_file() {
@@ -127,6 +127,11 @@ impl UsersFile {
             format!("others can read the users file {path} (mode {mode:o}), and try its passwords: chmod 600 {path}")
         });
         Ok(Some(Contents { users: self.parse(&bytes)?, warning, identity: identity(&found) }))
+    }
+
+    /// Whether it is a link. One that leads nowhere does not say that there are no users: a disk may be missing.
+    fn is_link(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_symlink())
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Vec<Draft>, UsersError> {
@@ -360,6 +365,20 @@ mod tests {
         add(&link, "bob").unwrap();
         assert!(fs::symlink_metadata(link.path()).unwrap().is_symlink());
         assert_eq!(file.read().unwrap().unwrap().users.len(), 2);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_sign_that_there_are_no_users() {
+        let (folder, file) = file();
+        let link = UsersFile::new(folder.path().join("link.json"));
+        symlink(file.path(), link.path()).unwrap();
+        assert!(link.read().is_err());
+        assert_eq!(link.identity(), Identity::Unknown);
+        assert!(add(&link, "anna").is_err());
+        add(&file, "anna").unwrap();
+        assert_eq!(link.read().unwrap().unwrap().users.len(), 1);
+        fs::remove_file(file.path()).unwrap();
+        assert_eq!(link.identity(), Identity::Unknown);
     }
 
     #[test]

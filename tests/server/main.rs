@@ -158,6 +158,7 @@ fn every_refusal_is_json_with_a_code() {
         ("GET", "/files/?prefix=%ff", ("X", ""), 400, "parameter_invalid"),
         ("PUT", "/files/a/", ("X", ""), 400, "name_invalid"),
         ("PUT", "/files/a", ("X", ""), 409, "is_folder"),
+        ("PUT", "/files/n?move=b", ("X", ""), 400, "parameter_invalid"),
         ("PUT", "/files/a/b/c", ("X", ""), 409, "below_object"),
         ("PUT", "/files/a/b", ("If-None-Match", "*"), 412, "precondition_failed"),
         ("PUT", "/files/a", ("If-Match", "*"), 409, "is_folder"),

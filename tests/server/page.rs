@@ -257,6 +257,7 @@ fn a_form_replaces_nothing_unless_it_says_so() {
         .map(|failed| (failed["name"].as_str().unwrap(), failed["error"].as_str().unwrap()))
         .collect();
     assert_eq!(failed, [("a", "precondition_failed"), ("a/c", "below_object"), ("..", "name_invalid")]);
+    assert!(json["failed"][0]["message"].as_str().unwrap().contains("send replace=yes before the file"));
     assert_eq!(host.get("/files/a").text(), "old");
     assert_eq!((host.get("/files/b").text(), host.get("/files/e").text()), ("b", "e"));
 
@@ -272,6 +273,34 @@ fn a_form_replaces_nothing_unless_it_says_so() {
     let json = host.ask("POST", "/", &[FORM], &replacing).json();
     assert_eq!(json, serde_json::json!({"folder": "", "stored": 1, "failed": []}));
     host.until(|host| host.files("stage").is_empty());
+}
+
+#[test]
+fn what_is_said_of_files_comes_before_them() {
+    let host = Host::new();
+    // Each field is about the files behind it.
+    let parts = [file("a", b"a"), field("class", "deep"), file("b", b"b")];
+    let reply = host.ask("POST", "/", &[FORM], &form(&parts));
+    assert_eq!((reply.status, &reply.json()["stored"]), (200, &2.into()), "{}", reply.text());
+    let class = |name: &str| host.get(name).header("storage-class").map(str::to_owned);
+    assert_eq!((class("/files/a").as_deref(), class("/files/b").as_deref()), (Some("low"), Some("deep")));
+    let late = [file("c", b"c"), field("class", "deep")];
+    let reply = host.ask("POST", "/", &[FORM], &form(&late));
+    let json = reply.json();
+    assert_eq!((reply.status, &json["stored"]), (400, &1.into()), "{}", reply.text());
+    assert!(
+        json["failed"][0]["message"].as_str().unwrap().contains("class stands behind the files"),
+        "{json}"
+    );
+}
+
+#[test]
+fn a_folder_without_its_slash_is_found_by_people() {
+    let host = Host::new();
+    assert_eq!(host.put("/files/a%20b/c", b"c").status, 201);
+    let reply = host.ask("GET", "/files/a%20b", &[HTML], b"");
+    assert_eq!((reply.status, reply.header("location")), (303, Some("/files/a%20b/")));
+    assert_eq!(host.get("/files/a%20b").status, 404);
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Form {
                 _ => Err(FormError::Line),
             },
             State::Head => self.head(input),
-            State::Content => Ok(self.content(input)),
+            State::Content => self.content(input),
             State::Over => Ok((input.len(), Step::More)),
         }
     }
@@ -134,13 +134,18 @@ impl Form {
         self.to(State::Content, used, Step::Part(head))
     }
 
-    fn content<'a>(&mut self, input: &'a [u8]) -> (usize, Step<'a>) {
+    fn content<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Step<'a>), FormError> {
         let length = self.delimiter.needle().len();
-        match self.delimiter.find(input) {
-            Some(0) => {
-                self.state = State::Boundary;
-                (length, Step::PartEnd)
-            }
+        Ok(match self.delimiter.find(input) {
+            // A part is whole only if what ends it is a boundary to its end: else a half would be stored.
+            Some(0) => match &input[length..] {
+                [b'-', b'-', ..] | [b'\r', b'\n', ..] => {
+                    self.state = State::Boundary;
+                    (length, Step::PartEnd)
+                }
+                [] | [b'-' | b'\r'] => (0, Step::More),
+                _ => return Err(FormError::Line),
+            },
             Some(at) => (at, Step::Data(&input[..at])),
             None => {
                 // The end may be the beginning of a boundary.
@@ -150,7 +155,7 @@ impl Form {
                     .unwrap_or(input.len());
                 if kept == 0 { (0, Step::More) } else { (kept, Step::Data(&input[..kept])) }
             }
-        }
+        })
     }
 }
 
@@ -179,6 +184,9 @@ fn parse_head(fields: &[u8]) -> Option<Head> {
             name = Some(value);
         } else if key.eq_ignore_ascii_case(b"filename") {
             file = Some(value);
+        } else if key.eq_ignore_ascii_case(b"filename*") {
+            // RFC 7578, section 4.2: not in forms. Taken for a field, the file would be lost.
+            return None;
         }
         let Some(next) = memchr::memchr(b';', behind) else { break };
         rest = &behind[next + 1..];
@@ -317,6 +325,21 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_has_the_boundary_in_it_is_not_whole() {
+        let mut form = Form::new(TYPE).unwrap();
+        let body = b"--xYz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\none\r\n--xYzz two\r\n--xYz--";
+        let mut rest = &body[..];
+        let error = loop {
+            match form.step(rest) {
+                Ok((_, Step::PartEnd)) => panic!("half of it would be stored"),
+                Ok((used, _)) => rest = &rest[used..],
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error, FormError::Line);
+    }
+
+    #[test]
     fn what_is_no_form() {
         for (body, expected) in [
             ("hello", FormError::Start),
@@ -331,6 +354,10 @@ mod tests {
             ("--xYz\r\nContent-Disposition: form-data\r\n\r\nx", FormError::Disposition),
             ("--xYz\r\nContent-Disposition: form-data; name=\"a\r\n\r\nx", FormError::Disposition),
             ("--xYz\r\nContent-Disposition: form-data; filename=\"a\"\r\n\r\nx", FormError::Disposition),
+            (
+                "--xYz\r\nContent-Disposition: form-data; name=a; filename*=UTF-8''a\r\n\r\nx",
+                FormError::Disposition,
+            ),
         ] {
             assert_eq!(read(body.as_bytes(), &[]), Err(expected), "{body:?}");
         }

@@ -448,6 +448,8 @@ document.addEventListener("DOMContentLoaded", () => {
   function take(found) {
     if (!found.length) return tell(say("empty"));
     const below = $("into").value.trim().replace(/^\/+|\/+$/g, "");
+    // The browser would go up a folder before anything is sent.
+    if (below.split("/").some((part) => part === "." || part === "..")) return tell(say("noFolder"));
     const storageClass = document.querySelector("#upload input[name=class]:checked").value;
     $("uploads").hidden = false;
     marks = items.some((item) => item.isRunning()) ? marks : [];

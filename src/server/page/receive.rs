@@ -52,6 +52,8 @@ pub(crate) fn receive(service: &Rc<Service>, request: Request, folder: Folder, g
         into: folder.clone(),
         class: Class::Low,
         replaces: false,
+        has_file: false,
+        late: None,
         part: Part::None,
         outcome: Outcome { folder, stored: 0, failed: Vec::new(), more_failed: 0 },
     };
@@ -120,6 +122,10 @@ struct Intake {
     into: Folder,
     class: Class,
     replaces: bool,
+    /// A file has come.
+    has_file: bool,
+    /// What was said behind the last file, and is of no use.
+    late: Option<String>,
     part: Part,
     outcome: Outcome,
 }
@@ -194,6 +200,12 @@ fn advance(intake: &Rc<RefCell<Intake>>) {
     if let Some(request) = me.ended.take() {
         me.part = Part::Over;
         let whole = me.form.finish();
+        if let Some(field) = me.late.take() {
+            let message = format!(
+                "the field {field} stands behind the files, and says nothing of them: send it in front"
+            );
+            me.fail(&field, Problem::new(400, "form_invalid", message));
+        }
         let (service, answer) = (Rc::clone(&me.service), me.answer);
         let folder = me.outcome.folder.clone();
         let empty = Outcome { folder, stored: 0, failed: Vec::new(), more_failed: 0 };
@@ -238,6 +250,10 @@ impl Intake {
     }
 
     fn begin(&mut self, head: Head, me: &Rc<RefCell<Intake>>) {
+        if head.file.is_some() {
+            self.has_file = true;
+            self.late = None;
+        }
         self.part = match head.file {
             None => Part::Value { field: head.name, value: Vec::new() },
             // A field where no file was chosen.
@@ -263,7 +279,10 @@ impl Intake {
             match store.stat(&name) {
                 Err(StoreError::NotFound { .. }) => (),
                 Ok(meta) => {
-                    return Err(StoreError::Precondition { name, found: Some(meta.version) }.into());
+                    let found = StoreError::Precondition { name: name.clone(), found: Some(meta.version) };
+                    let message =
+                        format!("{name} is there already: send replace=yes before the file to replace it");
+                    return Err(Problem::from(found).saying(message));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -322,6 +341,9 @@ impl Intake {
     /// Takes a field that says what becomes of the files behind it.
     fn set(&mut self, field: &str, value: &[u8]) -> Result<(), Problem> {
         let text = String::from_utf8_lossy(value);
+        if self.has_file && matches!(field, "class" | "replace" | "folder") {
+            self.late = Some(field.to_owned());
+        }
         match field {
             "class" => {
                 self.class = entity::class(&text).ok_or_else(|| {

@@ -123,6 +123,7 @@ pub(crate) const SCRIPT: &[(&str, &str, &str)] = &[
     ("cancelled", "cancelled", "已取消"),
     ("failed", "failed: {why}", "失败：{why}"),
     ("unreachable", "the connection to the server was lost; try again", "与服务器的连接已中断，请重试"),
+    ("noFolder", "no part of a folder's name is . or .. alone", "文件夹名称的任何部分都不能是 . 或 .."),
     ("status", "the server answered {status}; try again", "服务器返回 {status}，请重试"),
     ("cancel", "Cancel", "取消"),
     ("retry", "Retry", "重试"),
