@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use logger::forward::Backoff;
+
 /// How much waiting is left for something that gets no further, and how long the next wait is.
 ///
 /// Waits double from 100 ms to 5 s, each drawn from its upper half, so that many clients of a server that has just started do
@@ -10,7 +12,7 @@ use std::time::Duration;
 pub(super) struct Retry {
     most: Duration,
     left: Duration,
-    next: Duration,
+    backoff: Backoff,
 }
 
 const FIRST: Duration = Duration::from_millis(100);
@@ -18,13 +20,13 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 impl Retry {
     pub(super) fn new(most: Duration) -> Retry {
-        Retry { most, left: most, next: FIRST }
+        Retry { most, left: most, backoff: Backoff::new(FIRST, LONGEST) }
     }
 
     /// It got further.
     pub(super) fn advanced(&mut self) {
         self.left = self.most;
-        self.next = FIRST;
+        self.backoff.reset();
     }
 
     /// A try has failed that took `time` in which nothing moved: how long to wait before the next, none if it is not worth
@@ -34,19 +36,10 @@ impl Retry {
         if self.left.is_zero() {
             return None;
         }
-        let half = self.next / 2;
-        let wait = (half + half.mul_f64(random())).min(self.left);
-        self.next = (self.next * 2).min(LONGEST);
+        let wait = self.backoff.take().min(self.left);
         self.left -= wait;
         Some(wait)
     }
-}
-
-/// From 0 to 1; 1 where the system has no random numbers.
-fn random() -> f64 {
-    let mut bytes = [0xff; 4];
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

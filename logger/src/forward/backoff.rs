@@ -2,30 +2,39 @@
 
 use std::time::Duration;
 
-/// Waits that double, from [`FIRST`] to [`LONGEST`], each drawn from its upper half, so that the clients of many hosts do
-/// not come back all at once.
+/// Waits that double, each drawn from its upper half, so that the clients of many hosts do not come back all at once.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let second = Duration::from_secs(1);
+/// let mut backoff = logger::forward::Backoff::new(second, 30 * second);
+/// assert!(backoff.take() <= second && backoff.take() >= second);
+/// backoff.reset();
+/// assert!(backoff.take() <= second);
+/// ```
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
     next: Duration,
 }
 
-pub(super) const FIRST: Duration = Duration::from_millis(100);
-pub(super) const LONGEST: Duration = Duration::from_secs(30);
-
 impl Backoff {
-    pub(super) fn new() -> Backoff {
-        Backoff { next: FIRST }
+    /// Waits from `first` to `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Backoff {
+        Backoff { first, longest, next: first }
     }
 
     /// Begins again with the shortest.
-    pub(super) fn reset(&mut self) {
-        self.next = FIRST;
+    pub fn reset(&mut self) {
+        self.next = self.first;
     }
 
     /// The next wait.
-    pub(super) fn take(&mut self) -> Duration {
+    pub fn take(&mut self) -> Duration {
         let half = self.next / 2;
-        self.next = (self.next * 2).min(LONGEST);
+        self.next = (self.next * 2).min(self.longest);
         half + half.mul_f64(random())
     }
 }
@@ -41,11 +50,14 @@ fn random() -> f64 {
 mod tests {
     use super::*;
 
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(30);
+
     #[test]
     fn waits_double_up_to_the_longest_and_differ() {
         let mut waits = Vec::new();
         for _ in 0..2 {
-            let mut backoff = Backoff::new();
+            let mut backoff = Backoff::new(FIRST, LONGEST);
             let mut full = FIRST;
             for _ in 0..20 {
                 let wait = backoff.take();

@@ -13,13 +13,17 @@ use reactor::{
     Notifier,
 };
 
-use super::backoff::{Backoff, LONGEST};
+use super::backoff::Backoff;
 use super::relp::{self, RelpError, Response};
 use super::report::Report;
 use super::shared::Shared;
 use super::spool::Reader;
 use super::window::{Answer, Window};
 use super::{Wire, framing};
+
+/// How long it waits before it connects again.
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// What all clients of a pool have in common.
 #[derive(Clone, Debug)]
@@ -202,7 +206,7 @@ impl Client {
                 patience: patience.clone(),
                 recovery: recovery.clone(),
                 sweep: sweep.clone(),
-                backoff: Backoff::new(),
+                backoff: Backoff::new(FIRST, LONGEST),
                 said: Said::Nothing,
                 short_sessions: 0,
                 frames: Vec::new(),

@@ -15,6 +15,7 @@ pub(crate) mod spool;
 pub(crate) mod syslog;
 mod window;
 
+pub use backoff::Backoff;
 pub use feed::Feed;
 pub(crate) use mark::Mark;
 pub use pool::{Builder, Pool, Wire};
