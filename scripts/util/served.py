@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 # So that what is registered to be done at the end is done.
@@ -110,6 +111,15 @@ class Server:
             with contextlib.suppress(OSError):
                 found.append(os.readlink(path))
         return sorted(found)
+
+    def has_empty_stage(self):
+        """Whether nothing is on its way; what stands there for rows that are written soon has its time."""
+        until = time.monotonic() + 10
+        while any((self.data / "stage").iterdir()):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
 
     def ask(self, method, target, body=None, headers=None, timeout=60):
         """One request on a connection of its own: status, headers, body."""
