@@ -454,6 +454,11 @@ fn run_all(engine: &Arc<Engine>, mut ops: Vec<Op>) {
             let mut unsynced = Unsynced::default();
             let mut replaced = Vec::new();
             for op in ops {
+                // Another class of it may be in the way of one that is to come.
+                let is_replaced = |(_, name): &(Class, Name)| op.act.names().any(|changed| changed == name);
+                if replaced.iter().any(is_replaced) {
+                    clear(engine, &mut replaced, &mut unsynced)?;
+                }
                 let done = match op.act {
                     Act::Look(look) => look(engine, rows, &mut unsynced).map(|()| Done::nothing(None)),
                     act => apply(engine, rows, act, &mut unsynced, &mut replaced),
@@ -468,11 +473,7 @@ fn run_all(engine: &Arc<Engine>, mut ops: Vec<Op>) {
                     }
                 }
             }
-            sync(engine, &mut unsynced)?;
-            // Only now that the new ones last.
-            for (class, name) in &replaced {
-                engine.tiers.unlink(*class, name, &mut unsynced)?;
-            }
+            clear(engine, &mut replaced, &mut unsynced)?;
             sync(engine, &mut unsynced)?;
             note_reads(engine, rows)
         },
@@ -541,6 +542,16 @@ fn flush(engine: &Engine, ops: Vec<Op>) -> Vec<Op> {
         }
     }
     left
+}
+
+/// Removes what is replaced, when the new ones last.
+fn clear(
+    engine: &Engine,
+    replaced: &mut Vec<(Class, Name)>,
+    unsynced: &mut Unsynced,
+) -> Result<(), StoreError> {
+    sync(engine, unsynced)?;
+    replaced.drain(..).try_for_each(|(class, name)| engine.tiers.unlink(class, &name, unsynced))
 }
 
 fn sync(engine: &Engine, unsynced: &mut Unsynced) -> Result<(), StoreError> {

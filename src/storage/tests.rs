@@ -416,6 +416,40 @@ fn an_io_error_without_extended_attributes_leaves_old_or_new() {
     each_operation(false, |n| Fault::Error(n, Errno::IO));
 }
 
+/// The old class of an object goes before the next change of it in the same batch.
+#[test]
+fn classes_may_alternate_in_a_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let any = Precondition::None;
+    for durability in [Durability::Sync, Durability::Relaxed] {
+        let rig = open(Arc::new(RealDisk), &Options { durability, ..options(folder.path()) }).unwrap();
+        for _ in 0..20 {
+            rig.put("a/b", Class::Deep, b"first").unwrap();
+            rig.put("x", Class::Deep, b"third").unwrap();
+            let answered = std::rc::Rc::new(std::cell::Cell::new(0));
+            let done = || {
+                let answered = std::rc::Rc::clone(&answered);
+                move |result: Result<Changed, StoreError>| {
+                    result.unwrap();
+                    answered.set(answered.get() + 1);
+                }
+            };
+            // While one is written, the others come together.
+            for (text, bytes) in [("other", &b"other"[..]), ("a/b", b"second")] {
+                let upload =
+                    rig.store.begin_put(&rig::name(text), Class::Low, PutOptions::default(), || ()).unwrap();
+                upload.write(bytes).unwrap();
+                upload.finish(done());
+            }
+            rig.store.rename(&rig::name("x"), &rig::name("a/b"), any.clone(), any.clone(), done());
+            rig.base.dispatch().unwrap();
+            assert_eq!(answered.get(), 3);
+            let all = rig.check(folder.path());
+            assert_eq!((all.len(), &all["a/b"]), (2, &(Class::Deep, b"third".to_vec())));
+        }
+    }
+}
+
 /// Changes of several objects at once, of which some share a batch: each is old or new by itself.
 #[test]
 fn a_death_amid_a_batch_leaves_each_old_or_new() {
