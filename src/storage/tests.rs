@@ -438,7 +438,7 @@ fn classes_may_alternate_in_a_batch() {
             for (text, bytes) in [("other", &b"other"[..]), ("a/b", b"second")] {
                 let upload =
                     rig.store.begin_put(&rig::name(text), Class::Low, PutOptions::default(), || ()).unwrap();
-                upload.write(bytes).unwrap();
+                assert_eq!(upload.write(bytes).unwrap(), Flow::Open);
                 upload.finish(done());
             }
             rig.store.rename(&rig::name("x"), &rig::name("a/b"), any.clone(), any.clone(), done());
