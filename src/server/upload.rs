@@ -13,6 +13,7 @@ use super::entity::{self, Entity};
 use super::field;
 use super::grant::Grant;
 use super::json;
+use super::page;
 use super::problem::{Problem, upload_ended};
 use super::service::{Service, Uploading};
 use super::target;
@@ -97,7 +98,7 @@ pub(crate) fn check_body(service: &Service, request: &Request, name: &Name) -> R
         let message = "there is no body: send one, or Content-Length: 0 for an object without content";
         return Err(Problem::new(411, "length_required", message));
     }
-    if request.header("content-type").is_some_and(is_form) {
+    if request.header("content-type").is_some_and(page::is_form) {
         let message = "the body is a form, which would be stored as it is: send the plain bytes";
         return Err(Problem::new(415, "form_body", message));
     }
@@ -114,11 +115,6 @@ pub(crate) fn check_body(service: &Service, request: &Request, name: &Name) -> R
         service.store().check_free(name)?;
     }
     service.check_room(length.unwrap_or(0))
-}
-
-fn is_form(content_type: &str) -> bool {
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    media_type.eq_ignore_ascii_case("multipart/form-data")
 }
 
 fn is_no_coding(coding: &[u8]) -> bool {
@@ -230,7 +226,7 @@ struct Intake {
 }
 
 /// How much of a body may come before the room on the disk is looked at again.
-const CHECKED_EVERY: u64 = 4 * 1024 * 1024;
+pub(crate) const CHECKED_EVERY: u64 = 4 * 1024 * 1024;
 
 impl Intake {
     fn take(&mut self, body: &Body, data: &Evbuffer) {

@@ -31,6 +31,7 @@ use super::service::Service;
 use super::target::{self, Target};
 use crate::storage::{Entry, Folder, ListOptions, Name, Page, StoreError};
 use crate::users::{ANONYMOUS, Verb};
+pub(crate) use form::is_form;
 use html::{Doomed, Failed, Flash, MOST_SORTED, View};
 use receive::Outcome;
 

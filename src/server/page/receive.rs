@@ -10,6 +10,7 @@ use super::form::{Form, FormError, Head, Step};
 use crate::server::grant::Grant;
 use crate::server::problem::{Problem, upload_ended};
 use crate::server::service::{Service, Uploading};
+use crate::server::upload::CHECKED_EVERY;
 use crate::server::{entity, target};
 use crate::storage::{Changed, Class, Flow, Folder, Name, Precondition, PutOptions, StoreError, Upload};
 
@@ -17,8 +18,6 @@ use crate::storage::{Changed, Class, Flow, Folder, Name, Precondition, PutOption
 const MOST_VALUE: usize = 1100;
 /// Files whose failure is told one by one.
 const MOST_TOLD: usize = 100;
-/// How much may come before the room on the disk is looked at again.
-const CHECKED_EVERY: u64 = 4 * 1024 * 1024;
 
 /// What became of a form.
 pub(crate) struct Outcome {
