@@ -10,13 +10,21 @@ pub(crate) struct Exchange {
     worker: Mutex<Option<Thread>>,
     /// Flushes that were asked for.
     wanted: AtomicU64,
-    /// Flushes that are done; `u64::MAX` once the worker is gone.
-    done: Mutex<u64>,
-    is_done: Condvar,
+    answered: Mutex<Answered>,
+    is_answered: Condvar,
     is_stopping: AtomicBool,
     /// Records that their producers dropped since the last report of them.
     dropped: AtomicU64,
     half_words: usize,
+}
+
+/// Which flushes have their answer; `u64::MAX` once the worker is gone.
+#[derive(Clone, Copy, Default)]
+struct Answered {
+    /// Nothing is owed.
+    done: u64,
+    /// Done, or held up by what fails.
+    tried: u64,
 }
 
 struct Pairs {
@@ -37,11 +45,14 @@ pub(crate) trait Task {
     /// Takes records of the pair of this number. Their place is free again when this returns.
     fn take(&mut self, pair: u32, batch: Batch<'_>);
 
+    /// Whether it can take more. Records stay with their producers while it cannot.
+    fn has_room(&self) -> bool;
+
     /// Writes what was taken. This many records were dropped since the last call.
     fn write(&mut self, dropped: u64);
 
-    /// Flushes what was written.
-    fn flush(&mut self);
+    /// Flushes what was written; false if something fails, and is to be tried again.
+    fn flush(&mut self) -> bool;
 
     /// Waits a moment for more, at most until the bell rings; false, without a wait, when it is time to sleep.
     fn linger(&mut self) -> bool;
@@ -53,8 +64,8 @@ impl Exchange {
             pairs: Mutex::new(Pairs { used: Vec::new(), spare: Vec::new(), made: 0, is_closed: false }),
             worker: Mutex::new(None),
             wanted: AtomicU64::new(0),
-            done: Mutex::new(0),
-            is_done: Condvar::new(),
+            answered: Mutex::new(Answered::default()),
+            is_answered: Condvar::new(),
             is_stopping: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             half_words,
@@ -104,14 +115,23 @@ impl Exchange {
     /// Returns when everything that was published before is at the sinks, or the worker is gone. At once on the
     /// worker itself.
     pub(crate) fn flush(&self) {
+        self.wait_for(|answered| answered.done);
+    }
+
+    /// As [`flush`](Self::flush), but does not wait for what fails.
+    pub(crate) fn try_flush(&self) {
+        self.wait_for(|answered| answered.tried);
+    }
+
+    fn wait_for(&self, reached: impl Fn(Answered) -> u64) {
         if self.is_worker() {
             return;
         }
         let ticket = self.wanted.fetch_add(1, Ordering::AcqRel) + 1;
         self.ring();
-        let mut done = lock(&self.done);
-        while *done < ticket {
-            done = wait(&self.is_done, done);
+        let mut answered = lock(&self.answered);
+        while reached(*answered) < ticket {
+            answered = wait(&self.is_answered, answered);
         }
     }
 
@@ -146,7 +166,7 @@ impl Exchange {
     /// is in the pairs stays there.
     pub(crate) fn leave(&self) {
         self.close();
-        self.report(u64::MAX);
+        self.answer(Answered { done: u64::MAX, tried: u64::MAX });
     }
 }
 
@@ -167,30 +187,38 @@ impl Exchange {
                 // Producers are not waited for: one that never pauses would keep the worker alive for ever.
                 self.close();
             }
-            self.drain(&mut pairs, task);
-            task.write(self.dropped.swap(0, Ordering::AcqRel));
+            let is_drained = self.drain(&mut pairs, task, is_stopping);
+            // The report is a record too.
+            task.write(if is_drained { self.dropped.swap(0, Ordering::AcqRel) } else { 0 });
             if is_stopping {
                 task.flush();
                 return;
             }
             if wanted > flushed {
-                task.flush();
-                flushed = wanted;
-                self.report(wanted);
+                if task.flush() && is_drained {
+                    flushed = wanted;
+                }
+                self.answer(Answered { done: flushed, tried: wanted });
             }
-            if !task.linger() {
-                task.flush();
+            if !task.linger() && task.flush() {
                 self.sleep(&mut pairs, flushed);
             }
         }
     }
 
-    fn drain(&self, pairs: &mut Vec<Arc<Pair>>, task: &mut impl Task) {
+    /// Hands everything that was published over, unless the task has no room for it; false then. At the end it takes it
+    /// all the same.
+    fn drain(&self, pairs: &mut Vec<Arc<Pair>>, task: &mut impl Task, is_stopping: bool) -> bool {
         self.collect(pairs);
-        for pair in pairs.iter() {
-            pair.drain(|batch| task.take(pair.number(), batch));
-        }
+        let is_drained = pairs.iter().all(|pair| {
+            let takes = is_stopping || task.has_room();
+            if takes {
+                pair.drain(|batch| task.take(pair.number(), batch));
+            }
+            takes
+        });
         pairs.clear();
+        is_drained
     }
 
     /// The pairs in use; those of ended threads are put aside.
@@ -223,12 +251,12 @@ impl Exchange {
         pairs.clear();
     }
 
-    /// Reports that flushes are done.
-    fn report(&self, flushes: u64) {
-        let mut done = lock(&self.done);
-        if *done < flushes {
-            *done = flushes;
-            self.is_done.notify_all();
+    /// Answers flushes.
+    fn answer(&self, to: Answered) {
+        let mut answered = lock(&self.answered);
+        if answered.done < to.done || answered.tried < to.tried {
+            *answered = to;
+            self.is_answered.notify_all();
         }
     }
 

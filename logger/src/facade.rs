@@ -34,7 +34,8 @@ impl Builder {
     /// as [`Level::Fatal`] before what handled them until now is called.
     ///
     /// It lives until the program's end: all loggers are flushed when the thread that called this ends, which for the
-    /// main thread is the end of `main`, and by [`logger::exit`](crate::exit).
+    /// main thread is the end of `main`, and by [`logger::exit`](crate::exit). A sink that fails is then tried for a
+    /// while, see [`give_up_after`](Self::give_up_after); another thread than the main one does not wait for it.
     ///
     /// # Errors
     /// As [`build`](Self::build); [`Error::FacadeTaken`] if there is a default or a `log` logger already.
@@ -91,7 +92,8 @@ impl Drop for AtEnd {
         if self.is_main {
             registry::all().iter().for_each(|shared| shared.flush_at_end());
         } else {
-            flush_all();
+            // The workers go on, so one that has a sink that fails must not keep this thread from ending.
+            registry::all().iter().for_each(|shared| shared.exchange.try_flush());
         }
     }
 }

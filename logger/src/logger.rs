@@ -304,15 +304,17 @@ impl Logger {
         self.core.put_text(place, level, text);
     }
 
-    /// Returns when every record that was logged before is at the sinks, flushed; at once if a sink calls it.
+    /// Returns when every record that was logged before is at the sinks, flushed; at once if a sink calls it. A sink that
+    /// fails is waited for, while the others go on.
     pub fn flush(&self) {
         self.core.shared.exchange.flush();
     }
 
-    /// Has the sinks open their files anew, after another program has moved them away. Returns when it is done.
+    /// Has the sinks open their files anew, after another program has moved them away. Returns when it is done and what
+    /// was logged before is at the sinks, but for those that fail.
     pub fn reopen(&self) {
         self.core.shared.reopens.store(true, Ordering::Release);
-        self.flush();
+        self.core.shared.exchange.try_flush();
     }
 
     /// Writes what was accepted and ends the worker; returns when it is done, whoever else has called it, or at once if

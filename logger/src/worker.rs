@@ -149,12 +149,6 @@ impl Worker {
         }
         round.clear();
         self.round = round;
-        // Waited for when all others have the round.
-        for nth in 0..self.outputs.len() {
-            if self.outputs[nth].trouble.as_ref().is_some_and(Trouble::is_full) {
-                self.recover(nth);
-            }
-        }
         written
     }
 
@@ -183,8 +177,13 @@ impl Worker {
         self.serve(nth, |sink| settle(sink, durability));
     }
 
+    /// Has the sinks open their files anew. One that fails is tried at once: the old file may have been moved away to
+    /// make room.
     fn reopen(&mut self) {
         for nth in 0..self.outputs.len() {
+            if let Some(trouble) = &mut self.outputs[nth].trouble {
+                trouble.next_try = Instant::now();
+            }
             let outcome = self.call(nth, |sink| sink.reopen());
             if let Err(error) = outcome {
                 self.complain(
@@ -242,34 +241,20 @@ impl Worker {
         }
     }
 
-    /// Tries a sink that fails until it recovers, or until it is given up at the end. Producers go on until their buffers
-    /// are full.
+    /// The last tries of a sink that fails: until it recovers, or is given up.
     fn recover(&mut self, nth: usize) {
-        let mut giving_up: Option<Instant> = None;
+        let until = Instant::now() + self.give_up_after;
         while let Some(trouble) = &self.outputs[nth].trouble {
-            let mut pause = trouble.next_try.saturating_duration_since(Instant::now());
-            if giving_up.is_some() {
-                pause = pause.min(LAST_RETRY);
-            }
-            self.pause(pause, giving_up.is_some());
-            // The file may have been moved away to make room.
+            thread::sleep(trouble.next_try.saturating_duration_since(Instant::now()).min(LAST_RETRY));
             if self.shared.reopens.swap(false, Ordering::AcqRel) {
                 self.reopen();
             }
             let Err(error) = self.try_again(nth) else { return };
-            if self.is_last_call() {
-                let until = *giving_up.get_or_insert_with(|| Instant::now() + self.give_up_after);
-                if Instant::now() >= until {
-                    self.complain(
-                        nth,
-                        format_args!("still fails at the end, its last lines are lost: {error}"),
-                    );
-                    let output = &mut self.outputs[nth];
-                    (output.is_broken, output.trouble) = (true, None);
-                    return;
-                }
-            }
-            if let Some(trouble) = &mut self.outputs[nth].trouble {
+            if Instant::now() >= until {
+                self.complain(nth, format_args!("still fails at the end, its last lines are lost: {error}"));
+                let output = &mut self.outputs[nth];
+                (output.is_broken, output.trouble) = (true, None);
+            } else if let Some(trouble) = &mut self.outputs[nth].trouble {
                 trouble.put_off();
             }
         }
@@ -278,18 +263,6 @@ impl Worker {
     /// Whether a sink that fails is soon given up.
     fn is_last_call(&self) -> bool {
         self.shared.exchange.is_stopping() || self.shared.is_ending.load(Ordering::Acquire)
-    }
-
-    /// Waits before a sink is tried again. Producers ring all the time: only a reopen, and the first word of the end,
-    /// cut the wait short.
-    fn pause(&self, pause: Duration, knows_end: bool) {
-        let start = Instant::now();
-        while let Some(left) = pause.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-            if self.shared.reopens.load(Ordering::Acquire) || (!knows_end && self.is_last_call()) {
-                return;
-            }
-            thread::park_timeout(left);
-        }
     }
 
     /// Calls a sink once. One that panics is not called again.
@@ -332,6 +305,11 @@ impl Task for Worker {
         }
     }
 
+    /// Producers go on until their buffers are full.
+    fn has_room(&self) -> bool {
+        !self.outputs.iter().any(|output| output.trouble.as_ref().is_some_and(Trouble::is_full))
+    }
+
     fn write(&mut self, dropped: u64) {
         if dropped > 0 {
             self.say(Level::Warn, format_args!("{dropped} records were dropped: the buffer was full"));
@@ -340,18 +318,27 @@ impl Task for Worker {
         self.written += self.emit();
     }
 
-    /// Flushes every sink, or syncs those that ask for it. Waits for those that fail.
-    fn flush(&mut self) {
+    /// Flushes every sink, or syncs those that ask for it. Waits for those that fail only at the end.
+    fn flush(&mut self) -> bool {
         for nth in 0..self.outputs.len() {
             self.flush_one(nth);
-            self.recover(nth);
+            if self.is_last_call() {
+                self.recover(nth);
+            }
         }
         if self.shared.reopens.swap(false, Ordering::AcqRel) {
             self.reopen();
+            self.tend();
         }
+        self.outputs.iter().all(|output| output.trouble.is_none())
     }
 
     fn linger(&mut self) -> bool {
+        if !self.has_room() {
+            // Not parked: producers ring all the time, and nothing is done for them now.
+            thread::sleep(LONGEST_NAP);
+            return true;
+        }
         let written = std::mem::take(&mut self.written);
         if written > 0 {
             self.nap.restart();

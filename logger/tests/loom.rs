@@ -325,6 +325,31 @@ fn loom_flush_returns_after_earlier_records() {
     });
 }
 
+/// What fails keeps the records with their producer: a flush waits until they are written after all, one that only tries
+/// does not wait.
+#[test]
+fn loom_flush_waits_for_what_fails() {
+    explore(|| {
+        let (exchange, written) = (Arc::new(Exchange::new(ONE)), log());
+        let pair = exchange.join().unwrap();
+        let worker = {
+            let (exchange, mut collector) = (exchange.clone(), Collector::new(&written));
+            collector.failures = 2;
+            thread::spawn(move || exchange.work(&mut collector))
+        };
+        let other = {
+            let exchange = exchange.clone();
+            thread::spawn(move || exchange.try_flush())
+        };
+        assert!(put(&exchange, &pair, 1));
+        exchange.flush();
+        assert_eq!(*written.lock().unwrap(), [1]);
+        other.join().unwrap();
+        exchange.stop();
+        worker.join().unwrap();
+    });
+}
+
 /// A flush returns though the worker ends.
 #[test]
 fn loom_flush_returns_when_the_worker_ends() {

@@ -7,10 +7,12 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use logger::sink::{File, Lines, Memory, Rolling, RollingOptions, Sink, Unwritten};
-use logger::{Durability, Layout, Level, Logger, info};
+use logger::{Durability, Layout, Level, Logger, Overflow, info};
 use proptest::prelude::*;
 use util::messages;
 
@@ -321,28 +323,116 @@ impl Sink for Failing {
     }
 }
 
+impl Failing {
+    fn new(works: &Arc<AtomicBool>) -> (Failing, Arc<Mutex<Vec<u8>>>) {
+        let taken = Arc::default();
+        (Failing { kept: Unwritten::new(), taken: Arc::clone(&taken), works: works.clone() }, taken)
+    }
+}
+
+/// Runs `body`; if it does not end, the sink is mended, so that the failure is told instead of waited for.
+fn ends(works: &Arc<AtomicBool>, body: impl FnOnce() + Send) {
+    let (ended, has_ended) = mpsc::channel();
+    thread::scope(|scope| {
+        let runs = scope.spawn(move || {
+            body();
+            ended.send(()).unwrap();
+        });
+        let outcome = has_ended.recv_timeout(Duration::from_secs(60));
+        works.store(true, Ordering::Release);
+        if let Err(panic) = runs.join() {
+            std::panic::resume_unwind(panic);
+        }
+        outcome.unwrap();
+    });
+}
+
 #[test]
 fn a_sink_that_fails_does_not_hold_up_the_others() {
     for (name, records) in [("a few records", 100), ("more than are held", 40_000)] {
-        let (taken, works, beside) = (Arc::default(), Arc::<AtomicBool>::default(), Memory::new());
-        let sink = Failing { kept: Unwritten::new(), taken: Arc::clone(&taken), works: works.clone() };
+        let (works, beside) = (Arc::<AtomicBool>::default(), Memory::new());
+        let (sink, taken) = Failing::new(&works);
         let logger = Logger::builder(name).sink(sink).sink(beside.clone()).build().unwrap();
         let expected: Vec<_> = (0..records).map(|nth| format!("{nth} {}", "x".repeat(50))).collect();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let (logger, expected) = (&logger, &expected);
-            scope.spawn(move || expected.iter().for_each(|message| info!(logger: logger, "{message}")));
-            // Nobody flushes, and the one fails all the time.
-            let start = std::time::Instant::now();
-            while messages(&beside.text()).len() < 100 {
-                assert!(start.elapsed().as_secs() < 60, "{name}: {} lines", messages(&beside.text()).len());
-                std::thread::yield_now();
-            }
-            assert!(taken.lock().unwrap().is_empty());
-            works.store(true, Ordering::Release);
+            ends(&works, || {
+                scope.spawn(move || expected.iter().for_each(|message| info!(logger: logger, "{message}")));
+                // Nobody flushes, and the one fails all the time.
+                while messages(&beside.text()).len() < 100 {
+                    thread::yield_now();
+                }
+                assert!(taken.lock().unwrap().is_empty());
+            });
         });
         logger.flush();
         let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
         assert_eq!(messages(&text), expected);
         assert_eq!(beside.text(), text);
     }
+}
+
+/// A flush waits for the one that fails; nobody else does, and least of all who asks for new files.
+#[test]
+fn a_flush_that_waits_does_not_hold_up_the_others() {
+    let (works, beside) = (Arc::<AtomicBool>::default(), Memory::new());
+    let (sink, taken) = Failing::new(&works);
+    let logger = Logger::builder("a flush waits").sink(sink).sink(beside.clone()).build().unwrap();
+    thread::scope(|scope| {
+        let logger = &logger;
+        info!(logger: logger, "first");
+        let flush = scope.spawn(move || logger.flush());
+        ends(&works, || {
+            for round in 0..50 {
+                info!(logger: logger, "{round}");
+                logger.reopen();
+                let text = beside.text();
+                assert_eq!(messages(&text).last(), Some(&round.to_string().as_str()));
+            }
+            assert!(!flush.is_finished() && taken.lock().unwrap().is_empty());
+        });
+    });
+    logger.flush();
+    assert_eq!(*taken.lock().unwrap(), beside.text().as_bytes());
+}
+
+/// Be the sink of a logger that the thread built, or of another.
+#[test]
+fn a_thread_ends_though_a_sink_fails() {
+    let works = Arc::<AtomicBool>::default();
+    let failing = |name| {
+        let (sink, taken) = Failing::new(&works);
+        let logger = Logger::builder(name).sink(sink).build().unwrap();
+        info!(logger: logger, "1");
+        (logger, taken)
+    };
+    let mut kept = vec![failing("of another thread")];
+    ends(&works, || {
+        // Its destructors have run when this returns, which a scope does not wait for.
+        kept.push(thread::scope(|scope| scope.spawn(|| failing("of the thread")).join().unwrap()));
+        assert!(kept.iter().all(|(_, taken)| taken.lock().unwrap().is_empty()));
+    });
+    for (logger, taken) in kept {
+        logger.flush();
+        assert_eq!(messages(std::str::from_utf8(&taken.lock().unwrap()).unwrap()), ["1"]);
+    }
+}
+
+/// With more than is held, what producers have still waits with them; a flush is not done before it is written too.
+#[test]
+fn a_flush_includes_what_producers_were_left_with() {
+    let (works, beside) = (Arc::<AtomicBool>::default(), Memory::new());
+    let (sink, taken) = Failing::new(&works);
+    let logger = Logger::builder("left").overflow(Overflow::Grow { limit: 64 << 20 }).sink(sink);
+    let logger = logger.sink(beside.clone()).build().unwrap();
+    let line = "x".repeat(1000);
+    for nth in 0..4000 {
+        info!(logger: logger, "{nth} {line}");
+    }
+    // Returns though the worker takes no more.
+    ends(&works, || logger.reopen());
+    logger.flush();
+    let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+    assert_eq!(messages(&text).len(), 4000);
+    assert_eq!(beside.text(), text);
 }

@@ -39,17 +39,23 @@ pub(crate) struct Collector {
     log: Log,
     taken: Vec<u64>,
     pub(crate) dropped: Arc<AtomicU64>,
+    /// How many flushes fail; until the last one it has no room.
+    pub(crate) failures: u32,
 }
 
 impl Collector {
     pub(crate) fn new(log: &Log) -> Collector {
-        Collector { log: log.clone(), taken: Vec::new(), dropped: Arc::new(AtomicU64::new(0)) }
+        Collector { log: log.clone(), taken: Vec::new(), dropped: Arc::new(AtomicU64::new(0)), failures: 0 }
     }
 }
 
 impl Task for Collector {
     fn take(&mut self, _pair: u32, batch: Batch<'_>) {
         read(batch, &mut self.taken);
+    }
+
+    fn has_room(&self) -> bool {
+        self.failures == 0
     }
 
     fn write(&mut self, dropped: u64) {
@@ -61,7 +67,10 @@ impl Task for Collector {
         }
     }
 
-    fn flush(&mut self) {}
+    fn flush(&mut self) -> bool {
+        self.failures = self.failures.saturating_sub(1);
+        self.failures == 0
+    }
 
     fn linger(&mut self) -> bool {
         false
