@@ -17,7 +17,10 @@ struct Serve {
 
 impl Serve {
     fn start(settings: &str) -> Serve {
-        let folder = tempfile::tempdir().unwrap();
+        Serve::start_in(tempfile::tempdir().unwrap(), settings)
+    }
+
+    fn start_in(folder: tempfile::TempDir, settings: &str) -> Serve {
         fs::write(folder.path().join("cloudstore.json"), settings).unwrap();
         let program = Program::start(folder.path(), &["serve", "--listen", "127.0.0.1:0"]);
         Serve { folder, program }
@@ -72,4 +75,31 @@ fn origins_and_names_are_taken_over() {
     // Each of the loops is told by itself.
     assert!((0..1000).any(|_| serve.ask(page).starts_with("HTTP/1.1 20")));
     assert!((0..1000).any(|_| serve.ask(name).starts_with("HTTP/1.1 200 ")));
+}
+
+/// Nobody waits for the log's file, which is opened anew all the same.
+#[test]
+fn a_full_log_disk_stops_neither_the_server_nor_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("full.log");
+    std::os::unix::fs::symlink("/dev/full", &log).unwrap();
+    let settings = r#"{"log_file": "full.log", "log_level": "info"}"#;
+    let mut serve = Serve::start_in(folder, settings);
+    serve.program.hears_of("fails, its lines are kept and tried again");
+    for _ in 0..3 {
+        serve.reload_until("{", "the settings stay as they are");
+        assert!(serve.ask("GET /files/ HTTP/1.1\r\nHost: localhost").starts_with("HTTP/1.1 200 "));
+    }
+    fs::remove_file(&log).unwrap();
+    fs::write(serve.folder.path().join("cloudstore.json"), settings).unwrap();
+    serve.program.signal("-HUP");
+    serve.program.hears_of("works again, nothing was lost");
+    let Serve { folder, program } = serve;
+    assert_eq!(program.stop().0, Some(0));
+    let text = fs::read_to_string(folder.path().join("full.log")).unwrap();
+    for (record, times) in
+        [(" listening on ", 1), ("target=\"/files/\" status=200", 3), (" stay as they are", 3)]
+    {
+        assert_eq!(text.matches(record).count(), times, "{record:?} in {text}");
+    }
 }
