@@ -1018,6 +1018,22 @@ fn the_page_shows_what_may_be_read_and_does_what_may_be_done() {
     }
     assert_eq!(page(&reader, "/files/mine/a?delete").status, 403);
     assert_eq!(page(&reader, "/files/mine/?delete").status, 403);
+    // What may not be done is not offered.
+    for (who, target, uploads, deletes) in [
+        (&admin, "/", 1, 3),
+        (&admin, "/files/mine/", 1, 2),
+        (&anna, "/", 1, 1),
+        (&anna, "/files/mine/", 1, 2),
+        (&reader, "/", 0, 0),
+        (&reader, "/files/mine/", 0, 0),
+        (&reader, "/?find=e", 0, 0),
+    ] {
+        let reply = page(who, target);
+        let text = reply.text();
+        assert_eq!(text.matches("id=\"upload\"").count(), uploads, "{target}: {text}");
+        assert_eq!(text.matches("?delete\"").count(), deletes, "{target}: {text}");
+        assert_eq!(text.contains("but not upload"), uploads == 0, "{target}: {text}");
+    }
     assert!(page(&anna, "/files/mine/?delete").text().contains("the 2 files in it"));
 
     // Each file of a form is let in or not by itself.

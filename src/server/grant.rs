@@ -66,12 +66,12 @@ impl Grant {
         }
     }
 
-    /// Whether something in a folder, or below it, may be read.
-    pub(crate) fn may_enter(&self, folder: &Folder) -> bool {
+    /// Whether this may be done to something in a folder, or below it.
+    pub(crate) fn may_somewhere(&self, verb: Verb, folder: &Folder) -> bool {
         match &self.0 {
             Who::Everybody => true,
             Who::Nobody => false,
-            Who::User(user) => user.rights().may_enter(folder),
+            Who::User(user) => user.rights().may_somewhere(verb, folder),
         }
     }
 

@@ -70,7 +70,9 @@ impl Need {
                 demand(may, Verb::Create, name.as_str())
             }
             Need::Below(verb, folder) => demand(grant.may_below(*verb, folder), *verb, folder.prefix()),
-            Need::Enter(folder) => demand(grant.may_enter(folder), Verb::Read, folder.prefix()),
+            Need::Enter(folder) => {
+                demand(grant.may_somewhere(Verb::Read, folder), Verb::Read, folder.prefix())
+            }
         }
     }
 }

@@ -215,11 +215,10 @@ impl Rights {
         self.is_admin || self.rules.iter().any(|rule| rule.verbs.has(verb) && rule.covers_below(prefix))
     }
 
-    /// Whether something in a folder, or in one below it, may be read.
-    pub fn may_enter(&self, folder: &Folder) -> bool {
+    /// Whether this may be done to something in a folder, or in one below it.
+    pub fn may_somewhere(&self, verb: Verb, folder: &Folder) -> bool {
         let prefix = folder.prefix();
-        let reaches = |rule: &Rule| rule.verbs.has(Verb::Read) && rule.reaches_below(prefix);
-        self.is_admin || self.rules.iter().any(reaches)
+        self.is_admin || self.rules.iter().any(|rule| rule.verbs.has(verb) && rule.reaches_below(prefix))
     }
 
     /// What listings show: the objects that may be read.
@@ -290,7 +289,7 @@ mod tests {
         ] {
             let rights = rights(&[&format!("read:{path}")]);
             assert_eq!(rights.may_below(Verb::Read, &folder(prefix)), is_whole, "{path} {prefix}");
-            assert_eq!(rights.may_enter(&folder(prefix)), is_entered, "{path} {prefix}");
+            assert_eq!(rights.may_somewhere(Verb::Read, &folder(prefix)), is_entered, "{path} {prefix}");
         }
     }
 
@@ -301,9 +300,9 @@ mod tests {
         assert!(some.may(Verb::Delete, "team/old/x") && !some.may(Verb::Delete, "team/x"));
         assert!(!some.may(Verb::Create, "x") && !some.is_admin());
         let none = rights(&[]);
-        assert!(!none.may(Verb::Read, "x") && !none.may_enter(&Folder::root()));
+        assert!(!none.may(Verb::Read, "x") && !none.may_somewhere(Verb::Read, &Folder::root()));
         // One that only creates sees nothing.
-        assert!(!rights(&["create:/drop/"]).may_enter(&Folder::root()));
+        assert!(!rights(&["create:/drop/"]).may_somewhere(Verb::Read, &Folder::root()));
         let admin = Rights::new([], true);
         assert!(admin.may(Verb::Delete, "x") && admin.may_below(Verb::Replace, &Folder::root()));
     }
@@ -368,12 +367,11 @@ mod tests {
                 });
                 prop_assert_eq!(rights.may(verb, &text), may);
                 prop_assert_eq!(rights.may_below(verb, &folder), of_verb().any(|(path, ..)| name.starts_with(path)));
+                let reaches = of_verb().any(|(path, is_folder, _)| {
+                    name.starts_with(path) || (path.starts_with(&name) && (path.len() > name.len() || *is_folder))
+                });
+                prop_assert_eq!(rights.may_somewhere(verb, &folder), reaches);
             }
-            let mut readable = rules.iter().filter(|(_, _, verbs)| Verbs(*verbs).has(Verb::Read));
-            let enters = readable.any(|(path, is_folder, _)| {
-                name.starts_with(path) || (path.starts_with(&name) && (path.len() > name.len() || *is_folder))
-            });
-            prop_assert_eq!(rights.may_enter(&folder), enters);
             prop_assert_eq!(rights.scope().has(&text), rights.may(Verb::Read, &text));
         }
     }

@@ -2,9 +2,11 @@
 
 use crate::server::accept::Language;
 use crate::server::entity::{class_name, rfc3339};
+use crate::server::grant::Grant;
 use crate::server::listing::{Key, Order, Sort};
 use crate::server::target;
-use crate::storage::{Class, Entry, Folder, Meta, Name, Scope};
+use crate::storage::{Class, Entry, Folder, Meta, Name};
+use crate::users::Verb;
 
 use super::assets;
 use super::words::{self, Word, fill};
@@ -217,8 +219,8 @@ pub(crate) struct View {
     pub(crate) other: String,
     /// Who looks at it, if that is known.
     pub(crate) user: Option<String>,
-    /// What may be seen.
-    pub(crate) scope: Scope,
+    /// What who looks at it may do: nothing else is offered.
+    pub(crate) grant: Grant,
 }
 
 /// More are not sorted by anything but their name.
@@ -245,7 +247,11 @@ impl View {
             html.raw("<p>").text(&flash.text(self.language)).raw("</p>");
         }
         html.raw("</div>\n");
-        self.upload(&mut html);
+        if self.may_upload() {
+            self.upload(&mut html);
+        } else {
+            html.raw("<p class=\"note\">").word(Word::NoUpload).raw("</p>\n");
+        }
         html.raw("<section id=\"list\" class=\"list\" tabindex=\"-1\" aria-label=\"");
         html.filled(Word::Caption, &[("folder", title)]).raw("\">\n");
         self.search(&mut html);
@@ -286,6 +292,11 @@ impl View {
             }
         }
         html.raw("</ol></nav>\n");
+    }
+
+    /// Whether something can be stored here or below, be it in the place of something else.
+    fn may_upload(&self) -> bool {
+        [Verb::Create, Verb::Replace].iter().any(|verb| self.grant.may_somewhere(*verb, &self.folder))
     }
 
     fn upload(&self, html: &mut Html) {
@@ -425,7 +436,9 @@ impl View {
         html.raw("\"><bdi>").text(shown).raw("</bdi></a></th>");
         html.raw("<td role=\"cell\" class=\"class\"></td><td role=\"cell\" class=\"size\"></td><td role=\"cell\" class=\"modified\"></td>");
         html.raw("<td role=\"cell\" class=\"acts\">");
-        self.delete_link(html, &path, shown);
+        if self.grant.may_below(Verb::Delete, folder) {
+            self.delete_link(html, &path, shown);
+        }
         html.raw("</td></tr>\n");
     }
 
@@ -463,7 +476,9 @@ impl View {
             .word(Word::Download)
             .raw("\">");
         html.raw(icon!("download")).raw("</a>");
-        self.delete_link(html, &path, shown);
+        if self.grant.may(Verb::Delete, name) {
+            self.delete_link(html, &path, shown);
+        }
         html.raw("</td></tr>\n");
     }
 
@@ -750,7 +765,7 @@ mod tests {
             free: None,
             other: "?lang=zh".to_owned(),
             user: Some("anna".to_owned()),
-            scope: Scope::all(),
+            grant: Grant::everybody(),
         }
     }
 

@@ -159,7 +159,7 @@ fn begin(service: &Service, request: &Request, folder: Folder, grant: &Grant) ->
             .map(|space| space.free.saturating_sub(service.site().min_free_disk())),
         other: other(request),
         user: grant.user().filter(|user| *user != ANONYMOUS).map(str::to_owned),
-        scope: grant.scope(),
+        grant: grant.clone(),
     })
 }
 
@@ -170,7 +170,7 @@ fn list(service: &Rc<Service>, request: Request, mut view: View) {
         view.sort = Sort::Name;
     }
     let limit = if view.sort == Sort::Name { PAGE } else { MOST_SORTED };
-    let options = ListOptions { after, limit, scope: view.scope.clone(), ..ListOptions::default() };
+    let options = ListOptions { after, limit, scope: view.grant.scope(), ..ListOptions::default() };
     let folder = view.folder.clone();
     let me = Rc::clone(service);
     service.store().list(&folder, options, move |result| match result {
@@ -254,7 +254,7 @@ impl Search {
         let (folder, scope) = match &*self.state.borrow() {
             // Nobody waits for the rest.
             Some((request, _)) if !request.is_connected() => return,
-            Some((_, view)) => (view.folder.clone(), view.scope.clone()),
+            Some((_, view)) => (view.folder.clone(), view.grant.scope()),
             None => return,
         };
         let options = ListOptions { after, limit: PAGE, is_deep: true, scope, ..ListOptions::default() };

@@ -4,7 +4,7 @@
 document.documentElement.classList.add("js");
 
 document.addEventListener("DOMContentLoaded", () => {
-  if (!document.getElementById("upload")) return;
+  if (!document.getElementById("list")) return;
 
   const $ = (id) => document.getElementById(id);
   const language = document.documentElement.lang;
@@ -48,8 +48,11 @@ document.addEventListener("DOMContentLoaded", () => {
     silence = setTimeout(() => $("told").replaceChildren(), 10000);
   }
 
+  // What is fetched has a whole address: a relative one would take over the password of a page at http://name:password@host/,
+  // and browsers refuse that. The history wants a relative one, for the same reason.
+  const addressOf = (path) => location.origin + path;
   // In a path, all but slashes is encoded.
-  const pathOf = (name) => "/files/" + name.split("/").map(encodeURIComponent).join("/");
+  const pathOf = (name) => addressOf("/files/" + name.split("/").map(encodeURIComponent).join("/"));
   const leafOf = (name) => name.replace(/\/$/, "").split("/").pop();
 
   function make(tag, properties = {}, ...children) {
@@ -105,9 +108,7 @@ document.addEventListener("DOMContentLoaded", () => {
     head.setAttribute("aria-sort", isUp ? "ascending" : "descending");
     $("table").tBodies[0].append(...rows().sort((a, b) => compare(a, b, by, isUp ? 1 : -1)));
     // So that it stays when the page is loaded again, and is the way back for the link.
-    const address = new URL(location.href);
-    address.search = `?sort=${isUp ? "" : "-"}${by}`;
-    history.replaceState(null, "", address);
+    history.replaceState(null, "", `?sort=${isUp ? "" : "-"}${by}`);
     link.href = `?sort=${isUp ? "-" : ""}${by}`;
     tell(say("sorted", { column: link.textContent }), true);
   }
@@ -137,12 +138,12 @@ document.addEventListener("DOMContentLoaded", () => {
   async function refresh() {
     const address = new URL(location.href);
     for (const name of ["done", "n"]) address.searchParams.delete(name);
-    history.replaceState(null, "", address);
+    history.replaceState(null, "", address.pathname + address.search);
     // Who has just emptied a folder sees it empty, and not that it is gone.
     address.searchParams.set("done", "removed");
     let answer;
     try {
-      answer = await fetch(address, { headers: { Accept: "text/html" }, cache: "no-store" });
+      answer = await fetch(addressOf(address.pathname + address.search), { headers: { Accept: "text/html" }, cache: "no-store" });
     } catch {
       return;
     }
@@ -502,60 +503,64 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const stamp = () => new Date().toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
 
-  $("files").addEventListener("change", (event) => chosen(event.target));
-  const folderInput = make("input", { type: "file", multiple: true, webkitdirectory: true, hidden: true, id: "folder-files" });
-  $("upload").append(folderInput);
-  folderInput.addEventListener("change", (event) => chosen(event.target));
-  $("choose-folder").addEventListener("click", () => folderInput.click());
-  $("upload").addEventListener("submit", (event) => event.preventDefault());
-  $("cancel-all").addEventListener("click", () => {
-    // First those that wait, so that none of them begins.
-    for (const item of items.filter((item) => item.state === "waiting")) item.show("cancelled", say("cancelled"));
-    for (const item of items) if (item.isRunning()) item.cancel();
-    $("files").focus();
-  });
-  $("clear").addEventListener("click", () => {
-    items.splice(0);
-    $("items").replaceChildren();
-    $("uploads").hidden = true;
-    $("files").focus();
-  });
+  function offerUploads() {
+    $("files").addEventListener("change", (event) => chosen(event.target));
+    const folderInput = make("input", { type: "file", multiple: true, webkitdirectory: true, hidden: true, id: "folder-files" });
+    $("upload").append(folderInput);
+    folderInput.addEventListener("change", (event) => chosen(event.target));
+    $("choose-folder").addEventListener("click", () => folderInput.click());
+    $("upload").addEventListener("submit", (event) => event.preventDefault());
+    $("cancel-all").addEventListener("click", () => {
+      // First those that wait, so that none of them begins.
+      for (const item of items.filter((item) => item.state === "waiting")) item.show("cancelled", say("cancelled"));
+      for (const item of items) if (item.isRunning()) item.cancel();
+      $("files").focus();
+    });
+    $("clear").addEventListener("click", () => {
+      items.splice(0);
+      $("items").replaceChildren();
+      $("uploads").hidden = true;
+      $("files").focus();
+    });
 
-  const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  let depth = 0;
-  const mark = (change) => {
-    depth = Math.max(0, change);
-    document.body.classList.toggle("dropping", depth > 0);
-  };
-  document.addEventListener("dragenter", (event) => hasFiles(event) && mark(depth + 1));
-  document.addEventListener("dragleave", (event) => hasFiles(event) && mark(depth - 1));
-  document.addEventListener("dragover", (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    event.dataTransfer.dropEffect = "copy";
-  });
-  document.addEventListener("drop", (event) => {
-    mark(0);
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    dropped(event.dataTransfer);
-  });
-  document.addEventListener("paste", (event) => {
-    const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length) return;
-    event.preventDefault();
-    // Browsers call each pasted picture the same.
-    const named = (file, at) => /^image\.\w+$/.test(file.name)
-      ? `pasted-${stamp()}${at ? `-${at + 1}` : ""}.${file.name.split(".").pop()}`
-      : plainName(file);
-    take(files.map((file, at) => ({ file, path: named(file, at) })));
-  });
-  window.addEventListener("beforeunload", (event) => {
-    if (!items.some((item) => item.isRunning())) return;
-    event.preventDefault();
-    event.returnValue = say("leave");
-  });
+    const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+    let depth = 0;
+    const mark = (change) => {
+      depth = Math.max(0, change);
+      document.body.classList.toggle("dropping", depth > 0);
+    };
+    document.addEventListener("dragenter", (event) => hasFiles(event) && mark(depth + 1));
+    document.addEventListener("dragleave", (event) => hasFiles(event) && mark(depth - 1));
+    document.addEventListener("dragover", (event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "copy";
+    });
+    document.addEventListener("drop", (event) => {
+      mark(0);
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      dropped(event.dataTransfer);
+    });
+    document.addEventListener("paste", (event) => {
+      const files = [...(event.clipboardData?.files ?? [])];
+      if (!files.length) return;
+      event.preventDefault();
+      // Browsers call each pasted picture the same.
+      const named = (file, at) => /^image\.\w+$/.test(file.name)
+        ? `pasted-${stamp()}${at ? `-${at + 1}` : ""}.${file.name.split(".").pop()}`
+        : plainName(file);
+      take(files.map((file, at) => ({ file, path: named(file, at) })));
+    });
+    window.addEventListener("beforeunload", (event) => {
+      if (!items.some((item) => item.isRunning())) return;
+      event.preventDefault();
+      event.returnValue = say("leave");
+    });
+  }
 
   localize();
+  // It is not there for who may not upload.
+  if ($("upload")) offerUploads();
   if ($("told").firstChild) tell($("told").textContent);
 });

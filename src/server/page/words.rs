@@ -45,6 +45,7 @@ words! {
     Subfolder "Into a subfolder" "上传到子文件夹"
     SubfolderHint "made if it is not there; empty for this folder" "不存在时会自动创建；留空则上传到当前文件夹"
     Replace "Replace files of the same name" "替换同名文件"
+    NoUpload "You may look at what is here and download it, but not upload." "您可以查看和下载此处的文件，但不能上传。"
     Find "Search" "搜索"
     FindLabel "Search this folder" "在此文件夹中搜索"
     FindHint "Typing filters the list; Enter searches the folders below too." "输入时筛选列表；按回车键同时搜索下级文件夹。"
