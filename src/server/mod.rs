@@ -28,6 +28,7 @@ mod doorman;
 mod download;
 mod entity;
 mod field;
+pub mod form;
 mod grant;
 mod index;
 mod json;

@@ -11,9 +11,9 @@ use super::conditions::{Conditions, Current};
 use super::digest::{Algorithm, Expected, Verifier, Wanted};
 use super::entity::{self, Entity};
 use super::field;
+use super::form;
 use super::grant::Grant;
 use super::json;
-use super::page;
 use super::problem::{Problem, upload_ended};
 use super::service::{Service, Uploading};
 use super::target;
@@ -98,7 +98,7 @@ pub(crate) fn check_body(service: &Service, request: &Request, name: &Name) -> R
         let message = "there is no body: send one, or Content-Length: 0 for an object without content";
         return Err(Problem::new(411, "length_required", message));
     }
-    if request.header("content-type").is_some_and(page::is_form) {
+    if request.header("content-type").is_some_and(form::is_form) {
         let message = "the body is a form, which would be stored as it is: send the plain bytes";
         return Err(Problem::new(415, "form_body", message));
     }

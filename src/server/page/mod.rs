@@ -7,11 +7,9 @@
 //! |---|---|
 //! | `html`, `words` | the page as text, in English and Chinese; pure |
 //! | `page.css`, `page.js`, `page.svg`, `assets` | what browsers take in with it |
-//! | `form` | forms with files, taken apart; pure |
-//! | `receive` | such a form, into the store |
+//! | `receive` | a form with files, into the store |
 
 pub(crate) mod assets;
-mod form;
 mod html;
 mod receive;
 mod words;
@@ -23,6 +21,7 @@ use reactor::http::{Reply, Request, query_pairs};
 use serde::Serialize;
 
 use super::accept::{self, Language};
+use super::form;
 use super::grant::Grant;
 use super::json;
 use super::listing::{self, Sort};
@@ -31,7 +30,6 @@ use super::service::Service;
 use super::target::{self, Target};
 use crate::storage::{Entry, Folder, ListOptions, Name, Page, StoreError};
 use crate::users::{ANONYMOUS, Verb};
-pub(crate) use form::is_form;
 use html::{Doomed, Failed, Flash, MOST_SORTED, View};
 use receive::Outcome;
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use logger::warn;
 use reactor::http::{Body, BodyEvent, Request};
 
-use super::form::{Form, FormError, Head, Step};
+use crate::server::form::{self, Form, FormError, Head, Step};
 use crate::server::grant::Grant;
 use crate::server::problem::{Problem, upload_ended};
 use crate::server::service::{Service, Uploading};
@@ -86,7 +86,7 @@ pub(crate) fn receive(service: &Rc<Service>, request: Request, folder: Folder, g
 
 fn check(service: &Service, request: &Request) -> Result<Form, Problem> {
     let content_type = request.header("content-type").unwrap_or_default();
-    if !super::form::is_form(content_type) {
+    if !form::is_form(content_type) {
         let message = "this takes a form of the type multipart/form-data; PUT stores plain bytes";
         return Err(Problem::new(415, "form_expected", message));
     }

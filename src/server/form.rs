@@ -9,7 +9,7 @@ const MOST_BOUNDARY: usize = 70;
 
 /// What comes next of a form.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step<'a> {
+pub enum Step<'a> {
     /// Nothing before more bytes are there.
     More,
     /// A part begins.
@@ -24,26 +24,32 @@ pub(crate) enum Step<'a> {
 
 /// What a part says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Head {
+pub struct Head {
     /// The name of the field.
-    pub(crate) name: String,
+    pub name: String,
     /// Of a file: its name, which may be empty if none was chosen.
-    pub(crate) file: Option<Vec<u8>>,
+    pub file: Option<Vec<u8>>,
 }
 
 /// Why a body is no form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FormError {
+pub enum FormError {
+    /// The type of the body names no boundary.
     #[error("the Content-Type of the form has no boundary of 1 to 70 characters")]
     Boundary,
+    /// It does not begin with its boundary.
     #[error("the form does not begin with its boundary")]
     Start,
+    /// A boundary is followed by something else.
     #[error("a boundary of the form is not followed by a line end")]
     Line,
+    /// The fields in front of a part are too long.
     #[error("the fields in front of a part are longer than 16 KiB")]
     HeadTooLong,
+    /// A part does not say which field it is.
     #[error("a part does not say which field it is: it has no Content-Disposition: form-data; name=\"…\"")]
     Disposition,
+    /// The last boundary is missing.
     #[error("the form ended before its last boundary")]
     Truncated,
 }
@@ -61,8 +67,29 @@ enum State {
 }
 
 /// Takes one form apart. It keeps no bytes: what a step does not use is given again, with more behind it.
+///
+/// ```
+/// use cloudstore::server::form::{Form, Step};
+///
+/// let mut form = Form::new("multipart/form-data; boundary=x")?;
+/// let mut body = &b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x--"[..];
+/// let (mut names, mut content) = (Vec::new(), Vec::new());
+/// loop {
+///     let (used, step) = form.step(body)?;
+///     match step {
+///         Step::More if used == 0 => break,
+///         Step::Part(head) => names.push(head.name),
+///         Step::Data(bytes) => content.extend_from_slice(bytes),
+///         Step::More | Step::PartEnd | Step::End => (),
+///     }
+///     body = &body[used..];
+/// }
+/// form.finish()?;
+/// assert_eq!((names, content), (vec!["a".to_owned()], b"1".to_vec()));
+/// # Ok::<(), cloudstore::server::form::FormError>(())
+/// ```
 #[derive(Debug)]
-pub(crate) struct Form {
+pub struct Form {
     /// A line end, two hyphens and the boundary.
     delimiter: Finder<'static>,
     state: State,
@@ -70,7 +97,10 @@ pub(crate) struct Form {
 
 impl Form {
     /// For a body of this `Content-Type`.
-    pub(crate) fn new(content_type: &str) -> Result<Form, FormError> {
+    ///
+    /// # Errors
+    /// [`FormError::Boundary`].
+    pub fn new(content_type: &str) -> Result<Form, FormError> {
         let boundary = parameter(content_type, "boundary").ok_or(FormError::Boundary)?;
         let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
         if !(1..=MOST_BOUNDARY).contains(&boundary.len()) || !boundary.bytes().all(is_known) {
@@ -80,8 +110,11 @@ impl Form {
         Ok(Form { delimiter: Finder::new(&delimiter).into_owned(), state: State::Start })
     }
 
-    /// What the bytes begin with, and how many of them it takes.
-    pub(crate) fn step<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Step<'a>), FormError> {
+    /// What the bytes begin with, and how many of them it takes. With [`Step::More`] and none taken it waits for more of them.
+    ///
+    /// # Errors
+    /// What is wrong with them; then the form is over.
+    pub fn step<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Step<'a>), FormError> {
         match self.state {
             State::Start => self.start(input),
             State::Boundary => match input {
@@ -97,7 +130,10 @@ impl Form {
     }
 
     /// Whether it ended as a form does.
-    pub(crate) fn finish(&self) -> Result<(), FormError> {
+    ///
+    /// # Errors
+    /// [`FormError::Truncated`].
+    pub fn finish(&self) -> Result<(), FormError> {
         if self.state == State::Over { Ok(()) } else { Err(FormError::Truncated) }
     }
 
@@ -223,7 +259,7 @@ fn quoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 }
 
 /// Whether a body of this type is a form with files.
-pub(crate) fn is_form(content_type: &str) -> bool {
+pub fn is_form(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     media_type.eq_ignore_ascii_case("multipart/form-data")
 }
