@@ -76,6 +76,8 @@ pub struct Crew {
     idle: RefCell<Vec<Job>>,
     jobs: usize,
     lister: Connection,
+    /// Of all jobs.
+    connections: Vec<Connection>,
     count: Cell<usize>,
     on_report: Box<dyn Fn(Report)>,
 }
@@ -111,7 +113,7 @@ impl Crew {
     ) -> Result<Rc<Crew>, ClientError> {
         let jobs = jobs.max(1);
         let job = |_| Ok(Job { connection: remote.connection()?, is_through: false, refused: None });
-        let idle = (0..jobs).map(job).collect::<Result<_, ClientError>>()?;
+        let idle = (0..jobs).map(job).collect::<Result<Vec<Job>, ClientError>>()?;
         let crew = Rc::new(Crew {
             remote: remote.clone(),
             pace: Rc::new(Pace::new(watch, !remote.retry().is_zero())),
@@ -120,6 +122,7 @@ impl Crew {
             found: RefCell::default(),
             reading: RefCell::default(),
             is_asking: Cell::new(false),
+            connections: idle.iter().map(|job| job.connection.clone()).collect(),
             idle: RefCell::new(idle),
             jobs,
             lister: remote.connection()?,
@@ -135,6 +138,12 @@ impl Crew {
     pub fn left(&self) -> usize {
         let waiting = self.tasks.borrow().len() + self.found.borrow().len();
         waiting + usize::from(self.reading.borrow().is_some()) + self.pace.busy()
+    }
+
+    /// Leaves what is under way, once the loop has ended; nothing of it is reported.
+    pub fn leave(&self) {
+        // What a request is asked for holds its connection, and the connection the request.
+        self.connections.iter().chain([&self.lister]).for_each(Connection::close);
     }
 
     /// Begins what can be begun.
