@@ -184,7 +184,9 @@ impl Queue {
                 Some((at, Duration::ZERO)) => Some(state.later.swap_remove(at).1),
                 _ => state.urgent.pop_front(),
             };
-            if let Some(job) = job.or_else(|| (!is_for_urgent).then(|| state.waiting.pop_front()).flatten()) {
+            // At the end it may be the last thread, with a job that asks for more.
+            let takes_all = !is_for_urgent || state.is_closed;
+            if let Some(job) = job.or_else(|| takes_all.then(|| state.waiting.pop_front()).flatten()) {
                 drop(state);
                 let _ = catch_unwind(AssertUnwindSafe(job));
                 state = self.lock();
@@ -507,6 +509,38 @@ mod tests {
             }
             submitter.submit_later(Duration::from_secs(3600), move || sender.send(()).unwrap());
         });
+        drop(jobs);
+        assert_eq!(ran.try_recv(), Ok(()));
+    }
+
+    /// As a commit does that is the last work of a store, and whose answer asks for more.
+    #[test]
+    fn a_job_of_the_urgent_thread_runs_when_all_others_have_ended() {
+        let jobs = Jobs::new(2).unwrap();
+        let (submitter, queue) = (jobs.submitter(), Arc::clone(&jobs.submitter.queue));
+        let (sender, ran) = channel();
+        let (began, begun) = channel();
+        // So that the urgent one is taken by the thread for those.
+        let (hold, held) = channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..2 {
+            let (held, began) = (Arc::clone(&held), began.clone());
+            submitter.submit(move || {
+                began.send(()).unwrap();
+                let _ = held.lock().unwrap().recv();
+            });
+            begun.recv().unwrap();
+        }
+        let again = submitter.clone();
+        submitter.submit_urgent(move || {
+            began.send(()).unwrap();
+            while queue.lock().alive > 1 {
+                thread::yield_now();
+            }
+            again.submit(move || sender.send(()).unwrap());
+        });
+        begun.recv().unwrap();
+        drop(hold);
         drop(jobs);
         assert_eq!(ran.try_recv(), Ok(()));
     }
