@@ -701,6 +701,9 @@ fn anonymous_is_for_all() {
     ] {
         assert_eq!(site.ask(who, method, target, b"x").status, status, "{method} {target}");
     }
+    // Who tries what only others may do is asked who he is: so it is offered.
+    let text = site.ask_with(&nobody, "GET", "/files/public/", &[HTML], b"").text().to_owned();
+    assert!(text.contains("id=\"upload\"") && text.contains("?delete\""), "{text}");
 }
 
 #[test]
@@ -1019,17 +1022,19 @@ fn the_page_shows_what_may_be_read_and_does_what_may_be_done() {
     assert_eq!(page(&reader, "/files/mine/a?delete").status, 403);
     assert_eq!(page(&reader, "/files/mine/?delete").status, 403);
     // What may not be done is not offered.
-    for (who, target, uploads, deletes) in [
-        (&admin, "/", 1, 3),
-        (&admin, "/files/mine/", 1, 2),
-        (&anna, "/", 1, 1),
-        (&anna, "/files/mine/", 1, 2),
-        (&reader, "/", 0, 0),
-        (&reader, "/files/mine/", 0, 0),
-        (&reader, "/?find=e", 0, 0),
+    for (who, target, uploads, replaces, deletes) in [
+        (&admin, "/", 1, 1, 3),
+        (&admin, "/files/mine/", 1, 1, 2),
+        (&anna, "/", 1, 0, 1),
+        (&anna, "/files/mine/", 1, 0, 2),
+        (&reader, "/", 0, 0, 0),
+        (&reader, "/files/mine/", 0, 0, 0),
+        (&reader, "/?find=e", 0, 0, 0),
     ] {
         let reply = page(who, target);
         let text = reply.text();
+        assert_eq!(text.matches("data-replaces=\"yes\"").count(), replaces, "{target}: {text}");
+        assert_eq!(text.matches("name=\"replace\"").count(), replaces, "{target}: {text}");
         assert_eq!(text.matches("id=\"upload\"").count(), uploads, "{target}: {text}");
         assert_eq!(text.matches("?delete\"").count(), deletes, "{target}: {text}");
         assert_eq!(text.contains("but not upload"), uploads == 0, "{target}: {text}");

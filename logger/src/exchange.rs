@@ -51,11 +51,15 @@ pub(crate) trait Task {
     /// Writes what was taken. This many records were dropped since the last call.
     fn write(&mut self, dropped: u64);
 
-    /// Flushes what was written; false if something fails, and is to be tried again.
-    fn flush(&mut self) -> bool;
+    /// Flushes what was written. What had to be taken for the flushes up to this one is taken; up to which of them nothing
+    /// is owed.
+    fn flush(&mut self, taken: u64) -> u64;
 
-    /// Waits a moment for more, at most until the bell rings; false, without a wait, when it is time to sleep.
+    /// Waits a moment for more, at most until the bell rings; false, without a wait, when it is time to rest.
     fn linger(&mut self) -> bool;
+
+    /// Flushes what was written, before a sleep or the end; false if something fails, and is to be tried again.
+    fn rest(&mut self) -> bool;
 }
 
 impl Exchange {
@@ -178,7 +182,8 @@ impl Exchange {
         let _leave = Leave(self);
         *lock(&self.worker) = Some(current());
         let mut pairs = Vec::new();
-        let mut flushed = 0;
+        let mut first = 0;
+        let (mut taken, mut flushed) = (0, 0);
         loop {
             // Read before the round: what was asked for before it is done by it.
             let wanted = self.wanted.load(Ordering::Acquire);
@@ -187,38 +192,53 @@ impl Exchange {
                 // Producers are not waited for: one that never pauses would keep the worker alive for ever.
                 self.close();
             }
-            let is_drained = self.drain(&mut pairs, task, is_stopping);
-            // The report is a record too.
-            task.write(if is_drained { self.dropped.swap(0, Ordering::AcqRel) } else { 0 });
+            if self.drain(&mut pairs, &mut first, task, is_stopping) {
+                taken = wanted;
+                // The report is a record too.
+                task.write(self.dropped.swap(0, Ordering::AcqRel));
+            } else {
+                task.write(0);
+            }
             if is_stopping {
-                task.flush();
+                task.rest();
                 return;
             }
             if wanted > flushed {
-                if task.flush() && is_drained {
-                    flushed = wanted;
-                }
+                flushed = task.flush(taken);
                 self.answer(Answered { done: flushed, tried: wanted });
             }
-            if !task.linger() && task.flush() {
+            if !task.linger() && task.rest() {
                 self.sleep(&mut pairs, flushed);
             }
         }
     }
 
-    /// Hands everything that was published over, unless the task has no room for it; false then. At the end it takes it
-    /// all the same.
-    fn drain(&self, pairs: &mut Vec<Arc<Pair>>, task: &mut impl Task, is_stopping: bool) -> bool {
+    /// Hands everything that was published over, from the pair `first` on, unless the task has no room for it: false then,
+    /// and the next call begins where this one ends. At the end the task takes it all the same.
+    fn drain(
+        &self,
+        pairs: &mut Vec<Arc<Pair>>,
+        first: &mut usize,
+        task: &mut impl Task,
+        is_stopping: bool,
+    ) -> bool {
         self.collect(pairs);
-        let is_drained = pairs.iter().all(|pair| {
-            let takes = is_stopping || task.has_room();
-            if takes {
-                pair.drain(|batch| task.take(pair.number(), batch));
+        let from = std::mem::take(first);
+        let count = pairs.len();
+        let refused = (from..from + count).map(|at| at % count).find_map(|at| {
+            if !is_stopping && !task.has_room() {
+                return Some(at);
             }
-            takes
+            let number = pairs[at].number();
+            let is_drained = pairs[at].drain(|batch| {
+                task.take(number, batch);
+                is_stopping || task.has_room()
+            });
+            (!is_drained).then_some(at + 1)
         });
         pairs.clear();
-        is_drained
+        *first = refused.unwrap_or(0);
+        refused.is_none()
     }
 
     /// The pairs in use; those of ended threads are put aside.

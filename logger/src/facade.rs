@@ -35,7 +35,8 @@ impl Builder {
     ///
     /// It lives until the program's end: all loggers are flushed when the thread that called this ends, which for the
     /// main thread is the end of `main`, and by [`logger::exit`](crate::exit). A sink that fails is then tried for a
-    /// while, see [`give_up_after`](Self::give_up_after); another thread than the main one does not wait for it.
+    /// while, see [`give_up_after`](Self::give_up_after); another thread than the main one does not wait for it, and if
+    /// the process ends then, what it holds up is lost.
     ///
     /// # Errors
     /// As [`build`](Self::build); [`Error::FacadeTaken`] if there is a default or a `log` logger already.

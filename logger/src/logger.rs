@@ -305,13 +305,13 @@ impl Logger {
     }
 
     /// Returns when every record that was logged before is at the sinks, flushed; at once if a sink calls it. A sink that
-    /// fails is waited for, while the others go on.
+    /// fails is waited for, by the caller alone.
     pub fn flush(&self) {
         self.core.shared.exchange.flush();
     }
 
-    /// Has the sinks open their files anew, after another program has moved them away. Returns when it is done and what
-    /// was logged before is at the sinks, but for those that fail.
+    /// Has the sinks open their files anew, after another program has moved them away. Returns when it is done, and what
+    /// was logged before is at the sinks; while one of them fails, without waiting for it and for what it holds up.
     pub fn reopen(&self) {
         self.core.shared.reopens.store(true, Ordering::Release);
         self.core.shared.exchange.try_flush();

@@ -16,6 +16,8 @@ pub(crate) struct Output {
     pub(crate) is_dirty: bool,
     /// It fails.
     pub(crate) trouble: Option<Trouble>,
+    /// Up to which flush it has put out everything.
+    pub(crate) settled: u64,
 }
 
 /// A sink that fails is tried again while the others go on.
@@ -23,18 +25,22 @@ pub(crate) struct Trouble {
     /// Lines that it is offered when it works again.
     bytes: Vec<u8>,
     spans: Vec<Span>,
+    /// Up to which flush there is nothing but what is held, and what the sink keeps.
+    pub(crate) held: u64,
+    /// Up to which flush the sink keeps it.
+    offered: u64,
     pause: Duration,
     pub(crate) next_try: Instant,
 }
 
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
-/// Bytes that are held for a sink that fails, beside what it keeps itself, before the worker waits for it.
+/// With more bytes that are held for a sink that fails, beside what it keeps itself, the worker takes no more records.
 const MAX_HELD: usize = 1024 * 1024;
 
 impl Output {
     pub(crate) fn new(sink: Box<dyn Sink>, level: Level, durability: Durability) -> Output {
-        Output { sink, level, durability, is_broken: false, is_dirty: false, trouble: None }
+        Output { sink, level, durability, is_broken: false, is_dirty: false, trouble: None, settled: 0 }
     }
 }
 
@@ -43,6 +49,8 @@ impl Trouble {
         Trouble {
             bytes: Vec::new(),
             spans: Vec::new(),
+            held: 0,
+            offered: 0,
             pause: FIRST_RETRY,
             next_try: Instant::now() + FIRST_RETRY,
         }
@@ -52,6 +60,13 @@ impl Trouble {
     pub(crate) fn put_off(&mut self) {
         self.pause = (self.pause * 2).min(LONGEST_RETRY);
         self.next_try = Instant::now() + self.pause;
+    }
+
+    /// What the sink kept is out; up to which flush that is everything.
+    pub(crate) fn advance(&mut self) -> u64 {
+        // So that the next pause is the first one again.
+        self.pause = FIRST_RETRY / 2;
+        self.offered
     }
 
     pub(crate) fn hold(&mut self, lines: &Lines<'_>) {
@@ -67,6 +82,7 @@ impl Trouble {
 
     /// What was held, which is then the sink's.
     pub(crate) fn release(&mut self) -> (Vec<u8>, Vec<Span>) {
+        self.offered = self.held;
         (std::mem::take(&mut self.bytes), std::mem::take(&mut self.spans))
     }
 }

@@ -10,7 +10,9 @@
 //! and read one by one; a producer that loses against a swap has written behind the end of a retired half, where the
 //! worker does not read, and writes again into the new one.
 
-use crate::sync::{AtomicU64, CachePadded, Condvar, Mutex, Ordering, lock, wait};
+use std::collections::VecDeque;
+
+use crate::sync::{AtomicU64, CachePadded, Condvar, Mutex, Ordering, SPILL_TAKEN, lock, wait};
 
 /// One word of a record.
 pub(crate) type Word = AtomicU64;
@@ -25,7 +27,7 @@ pub(crate) struct Pair {
     waiting: Mutex<()>,
     has_room: Condvar,
     /// Records that did not go through the halves; filled while `SPILLED` is set, which closes the halves.
-    spill: Mutex<Vec<Box<[u64]>>>,
+    spill: Mutex<VecDeque<Box<[u64]>>>,
 }
 
 /// A record on its way into a half: three words that only the worker's decoder understands, and text. The first word's
@@ -191,7 +193,7 @@ impl Pair {
             halves: [half(), half()],
             waiting: Mutex::new(()),
             has_room: Condvar::new(),
-            spill: Mutex::new(Vec::new()),
+            spill: Mutex::default(),
         }
     }
 
@@ -278,7 +280,7 @@ impl Pair {
         if !is_open {
             return Append::Stopped;
         }
-        spill.push(record);
+        spill.push_back(record);
         Append::Wake
     }
 
@@ -311,19 +313,14 @@ impl Pair {
 /// The worker's side. One thread.
 impl Pair {
     /// Hands over everything that was published before the call, in order: each half or spilled record on its own.
-    /// What is handed over is the worker's until `take` returns; then its place is free.
-    pub(crate) fn drain(&self, mut take: impl FnMut(Batch<'_>)) {
+    /// What is handed over is the worker's until `take` returns; then its place is free. `take` says whether there is room
+    /// for more: if not, the rest stays where it is, and this is false.
+    pub(crate) fn drain(&self, mut take: impl FnMut(Batch<'_>) -> bool) -> bool {
         // Looked at first: once it is set, nothing is published into the halves behind the spilled records.
         let has_spill = self.load().has(SPILLED);
-        self.consume(&mut take);
-        if self.retire() {
-            self.consume(&mut take);
-        }
-        if has_spill {
-            let (records, waiting) = self.take_spill();
-            records.iter().for_each(|record| take(Batch::Spilled(record)));
-            self.wake_if(waiting);
-        }
+        self.consume(&mut take)
+            && (!self.retire() || self.consume(&mut take))
+            && (!has_spill || self.consume_spill(&mut take))
     }
 
     /// Swaps, if there is something in the active half; the other one is free then, since only the worker retires it
@@ -335,22 +332,51 @@ impl Pair {
         swapped || before.has(RETIRED)
     }
 
-    fn consume(&self, take: &mut impl FnMut(Batch<'_>)) {
+    fn consume(&self, take: &mut impl FnMut(Batch<'_>) -> bool) -> bool {
         let state = self.load();
         if !state.has(RETIRED) {
-            return;
+            return true;
         }
         // Only the worker frees a retired half, so this one stays what it is.
-        take(Batch::Half(&self.halves[state.active() ^ 1][..state.retired_len()]));
+        let has_room = take(Batch::Half(&self.halves[state.active() ^ 1][..state.retired_len()]));
         let (before, _) = self.update(|state| Some(state.freed()));
         self.wake_if(before.has(WAITING));
+        has_room
     }
 
-    /// Takes the spilled records and opens the halves again.
-    fn take_spill(&self) -> (Vec<Box<[u64]>>, bool) {
+    fn consume_spill(&self, take: &mut impl FnMut(Batch<'_>) -> bool) -> bool {
+        // No more than is there now: producers may be as fast.
+        let mut left = lock(&self.spill).len();
+        loop {
+            let (records, waiting) = self.take_spill(left);
+            left -= records.len();
+            let mut has_room = true;
+            records.iter().for_each(|record| has_room = take(Batch::Spilled(record)));
+            self.wake_if(waiting);
+            if left == 0 || !has_room {
+                return has_room;
+            }
+        }
+    }
+
+    /// Takes the oldest spilled records, some of them and at most so many, and with the last one opens the halves again;
+    /// then true if somebody waits for that.
+    fn take_spill(&self, most: usize) -> (Vec<Box<[u64]>>, bool) {
         let mut spill = lock(&self.spill);
+        let mut words = 0;
+        let fitting = spill.iter().take(most).take_while(|record| {
+            let fits = words < SPILL_TAKEN;
+            words += record.len();
+            fits
+        });
+        let count = fitting.count();
+        let records = spill.drain(..count).collect();
+        if !spill.is_empty() {
+            return (records, false);
+        }
+        *spill = VecDeque::new();
         let (before, _) = self.update(|state| Some(state.without(SPILLED | WAITING)));
-        (std::mem::take(&mut *spill), before.has(WAITING))
+        (records, before.has(WAITING))
     }
 
     fn wake_if(&self, is_waiting: bool) {

@@ -7,6 +7,9 @@ pub(crate) use std::thread::{Thread, current, park};
 
 pub(crate) use crossbeam_utils::CachePadded;
 
+/// Words of spilled records that the worker takes at a time; one record in the models.
+pub(crate) const SPILL_TAKEN: usize = 32 * 1024;
+
 /// Nothing panics under the protocol's locks, so a poisoned one is whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

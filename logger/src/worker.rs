@@ -209,7 +209,9 @@ impl Worker {
             sink.retry()?;
             settle(sink, durability)
         })?;
-        if let Some(trouble) = &mut self.outputs[nth].trouble {
+        let output = &mut self.outputs[nth];
+        if let Some(trouble) = &mut output.trouble {
+            output.settled = output.settled.max(trouble.advance());
             let (bytes, spans) = trouble.release();
             let lines = Lines::new(&bytes, &spans);
             if !lines.is_empty() {
@@ -243,20 +245,35 @@ impl Worker {
 
     /// The last tries of a sink that fails: until it recovers, or is given up.
     fn recover(&mut self, nth: usize) {
-        let until = Instant::now() + self.give_up_after;
+        let start = Instant::now();
         while let Some(trouble) = &self.outputs[nth].trouble {
             thread::sleep(trouble.next_try.saturating_duration_since(Instant::now()).min(LAST_RETRY));
             if self.shared.reopens.swap(false, Ordering::AcqRel) {
                 self.reopen();
             }
             let Err(error) = self.try_again(nth) else { return };
-            if Instant::now() >= until {
+            if start.elapsed() >= self.give_up_after {
                 self.complain(nth, format_args!("still fails at the end, its last lines are lost: {error}"));
                 let output = &mut self.outputs[nth];
                 (output.is_broken, output.trouble) = (true, None);
             } else if let Some(trouble) = &mut self.outputs[nth].trouble {
                 trouble.put_off();
             }
+        }
+    }
+
+    fn recover_all(&mut self) {
+        (0..self.outputs.len()).for_each(|nth| self.recover(nth));
+    }
+
+    /// What is to be done when all sinks are flushed.
+    fn finish_flush(&mut self) {
+        if self.is_last_call() {
+            self.recover_all();
+        }
+        if self.shared.reopens.swap(false, Ordering::AcqRel) {
+            self.reopen();
+            self.tend();
         }
     }
 
@@ -302,6 +319,9 @@ impl Task for Worker {
         }
         if self.round.bytes() >= MAX_ROUND {
             self.written += self.emit();
+            if !self.has_room() && self.is_last_call() {
+                self.recover_all();
+            }
         }
     }
 
@@ -319,18 +339,21 @@ impl Task for Worker {
     }
 
     /// Flushes every sink, or syncs those that ask for it. Waits for those that fail only at the end.
-    fn flush(&mut self) -> bool {
+    fn flush(&mut self, taken: u64) -> u64 {
         for nth in 0..self.outputs.len() {
-            self.flush_one(nth);
-            if self.is_last_call() {
-                self.recover(nth);
+            // While a flush waits for one sink, the others go on gathering.
+            if self.outputs[nth].settled < taken {
+                self.flush_one(nth);
             }
         }
-        if self.shared.reopens.swap(false, Ordering::AcqRel) {
-            self.reopen();
-            self.tend();
+        self.finish_flush();
+        for output in &mut self.outputs {
+            match &mut output.trouble {
+                Some(trouble) => trouble.held = taken,
+                None => output.settled = taken,
+            }
         }
-        self.outputs.iter().all(|output| output.trouble.is_none())
+        self.outputs.iter().map(|output| output.settled).min().unwrap_or(taken)
     }
 
     fn linger(&mut self) -> bool {
@@ -350,6 +373,12 @@ impl Task for Worker {
             is_awake = self.outputs.iter().any(|output| output.trouble.is_some());
         }
         is_awake
+    }
+
+    fn rest(&mut self) -> bool {
+        (0..self.outputs.len()).for_each(|nth| self.flush_one(nth));
+        self.finish_flush();
+        self.outputs.iter().all(|output| output.trouble.is_none())
     }
 }
 

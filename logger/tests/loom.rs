@@ -52,6 +52,8 @@ mod sync {
         }
     }
 
+    pub(crate) const SPILL_TAKEN: usize = 1;
+
     pub(crate) struct CachePadded<T>(T);
 
     impl<T> CachePadded<T> {
@@ -98,8 +100,12 @@ use crate::pair::{Append, HEAD_WORDS, Pair, Record};
 use crate::sync::{Arc, Ordering};
 
 fn explore(model: impl Fn() + Send + Sync + 'static) {
+    explore_up_to(3, model);
+}
+
+fn explore_up_to(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(preemptions);
     builder.max_branches = 20_000;
     builder.check(model);
 }
@@ -132,10 +138,19 @@ fn loom_no_swap_before_consumed() {
             })
         };
         let mut collector = Vec::new();
-        pair.drain(|batch| model::read(batch, &mut collector));
-        pair.drain(|batch| model::read(batch, &mut collector));
+        pair.drain(|batch| {
+            model::read(batch, &mut collector);
+            true
+        });
+        pair.drain(|batch| {
+            model::read(batch, &mut collector);
+            true
+        });
         let published = producer.join().unwrap();
-        pair.drain(|batch| model::read(batch, &mut collector));
+        pair.drain(|batch| {
+            model::read(batch, &mut collector);
+            true
+        });
         assert_eq!(collector, published);
         assert!(published.len() >= 2, "both halves take one");
     });
@@ -329,7 +344,7 @@ fn loom_flush_returns_after_earlier_records() {
 /// does not wait.
 #[test]
 fn loom_flush_waits_for_what_fails() {
-    explore(|| {
+    explore_up_to(2, || {
         let (exchange, written) = (Arc::new(Exchange::new(ONE)), log());
         let pair = exchange.join().unwrap();
         let worker = {
@@ -345,6 +360,27 @@ fn loom_flush_waits_for_what_fails() {
         exchange.flush();
         assert_eq!(*written.lock().unwrap(), [1]);
         other.join().unwrap();
+        exchange.stop();
+        worker.join().unwrap();
+    });
+}
+
+/// With room for one batch at a time everything is taken all the same, in order, before a flush returns.
+#[test]
+fn loom_little_room_takes_all() {
+    explore_up_to(2, || {
+        let (exchange, written) = (Arc::new(Exchange::new(ONE)), log());
+        let pair = exchange.join().unwrap();
+        let worker = {
+            let (exchange, mut collector) = (exchange.clone(), Collector::new(&written));
+            collector.is_tight = true;
+            thread::spawn(move || exchange.work(&mut collector))
+        };
+        for id in 0..4 {
+            assert!(put_or_grow(&exchange, &pair, id));
+        }
+        exchange.flush();
+        assert_eq!(*written.lock().unwrap(), [0, 1, 2, 3]);
         exchange.stop();
         worker.join().unwrap();
     });

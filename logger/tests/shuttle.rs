@@ -11,6 +11,8 @@ mod sync {
     pub(crate) use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard};
     pub(crate) use shuttle::thread::{Thread, current, park, spawn};
 
+    pub(crate) const SPILL_TAKEN: usize = 1;
+
     pub(crate) struct CachePadded<T>(T);
 
     impl<T> CachePadded<T> {
@@ -62,8 +64,22 @@ const SCHEDULES: usize = 25_000;
 const PRODUCERS: u64 = 6;
 const RECORDS: u64 = 2;
 
+type Put = fn(&Exchange, &Pair, u64) -> bool;
+
+/// What differs between the models.
+struct Traffic {
+    put: Put,
+    half_words: usize,
+    stops_early: bool,
+    /// The worker has room for one batch at a time.
+    is_tight: bool,
+}
+
+/// Of producers that wait, with halves of one record.
+const TRAFFIC: Traffic = Traffic { put, half_words: HEAD_WORDS, stops_early: false, is_tight: false };
+
 /// Logs a few records and ends; the ids of the accepted ones, growing.
-fn produce(exchange: &Exchange, life: u64, put: fn(&Exchange, &Pair, u64) -> bool) -> Vec<u64> {
+fn produce(exchange: &Exchange, life: u64, put: Put) -> Vec<u64> {
     let Some(pair) = exchange.join() else { return Vec::new() };
     let ids = (0..RECORDS).map(|record| life * 100 + record);
     let accepted = ids.filter(|&id| put(exchange, &pair, id)).collect();
@@ -75,9 +91,10 @@ fn produce(exchange: &Exchange, life: u64, put: fn(&Exchange, &Pair, u64) -> boo
 
 /// Eight threads: producers, the worker, and one that flushes and stops. Accepted is written, once, in order; with
 /// drops, written and dropped are accepted.
-fn traffic(put: fn(&Exchange, &Pair, u64) -> bool, half_words: usize, stops_early: bool) {
+fn traffic(Traffic { put, half_words, stops_early, is_tight }: Traffic) {
     let (exchange, written) = (Arc::new(Exchange::new(half_words)), log());
     let mut collector = Collector::new(&written);
+    collector.is_tight = is_tight;
     let dropped = collector.dropped.clone();
     let worker = {
         let exchange = exchange.clone();
@@ -117,27 +134,38 @@ fn traffic(put: fn(&Exchange, &Pair, u64) -> bool, half_words: usize, stops_earl
 
 #[test]
 fn shuttle_block() {
-    shuttle::check_random(|| traffic(put, HEAD_WORDS, false), SCHEDULES);
+    shuttle::check_random(|| traffic(TRAFFIC), SCHEDULES);
 }
 
 #[test]
 fn shuttle_block_with_an_early_stop() {
-    shuttle::check_random(|| traffic(put, 2 * HEAD_WORDS, true), SCHEDULES);
+    shuttle::check_random(
+        || traffic(Traffic { half_words: 2 * HEAD_WORDS, stops_early: true, ..TRAFFIC }),
+        SCHEDULES,
+    );
 }
 
 #[test]
 fn shuttle_grow() {
-    shuttle::check_random(|| traffic(put_or_grow, HEAD_WORDS, true), SCHEDULES);
+    shuttle::check_random(|| traffic(Traffic { put: put_or_grow, stops_early: true, ..TRAFFIC }), SCHEDULES);
 }
 
 #[test]
 fn shuttle_drop() {
-    shuttle::check_random(|| traffic(put_or_drop, HEAD_WORDS, true), SCHEDULES);
+    shuttle::check_random(|| traffic(Traffic { put: put_or_drop, stops_early: true, ..TRAFFIC }), SCHEDULES);
+}
+
+#[test]
+fn shuttle_little_room() {
+    for put in [put, put_or_grow, put_or_drop] {
+        let model = move || traffic(Traffic { put, stops_early: true, is_tight: true, ..TRAFFIC });
+        shuttle::check_random(model, SCHEDULES / 3);
+    }
 }
 
 #[test]
 fn shuttle_block_with_few_preemptions() {
-    shuttle::check_pct(|| traffic(put, HEAD_WORDS, true), SCHEDULES / 10, 3);
+    shuttle::check_pct(|| traffic(Traffic { stops_early: true, ..TRAFFIC }), SCHEDULES / 10, 3);
 }
 
 #[test]

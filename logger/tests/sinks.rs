@@ -6,7 +6,7 @@ mod util;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -435,4 +435,107 @@ fn a_flush_includes_what_producers_were_left_with() {
     let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
     assert_eq!(messages(&text).len(), 4000);
     assert_eq!(beside.text(), text);
+}
+
+/// Refuses every line at first, and takes it when it is asked again: it is never without trouble.
+#[derive(Clone, Default)]
+struct Slow {
+    kept: Arc<Mutex<Vec<u8>>>,
+    taken: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Sink for Slow {
+    fn write(&mut self, lines: &Lines<'_>) -> io::Result<()> {
+        self.kept.lock().unwrap().extend_from_slice(lines.bytes());
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn retry(&mut self) -> io::Result<()> {
+        self.taken.lock().unwrap().append(&mut self.kept.lock().unwrap());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Nor do those starve whose turn comes last.
+#[test]
+fn a_flush_is_done_though_a_sink_fails_again_and_again() {
+    let (slow, beside, is_over) = (Slow::default(), Memory::new(), Arc::<AtomicBool>::default());
+    let logger = Logger::builder("again and again").half(4096).sink(slow.clone()).sink(beside.clone());
+    let logger = logger.build().unwrap();
+    let counts: [AtomicUsize; 8] = std::array::from_fn(|_| AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let (logger, is_over) = (&logger, &is_over);
+        for (thread, count) in counts.iter().enumerate() {
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Acquire) {
+                    let nth = count.fetch_add(1, Ordering::AcqRel);
+                    info!(logger: logger, "{thread} {nth} {}", "x".repeat(100));
+                }
+            });
+        }
+        ends(is_over, || {
+            for _ in 0..5 {
+                let marker = counts[0].load(Ordering::Acquire);
+                info!(logger: logger, "marker {marker}");
+                logger.flush();
+                let text = String::from_utf8(slow.taken.lock().unwrap().clone()).unwrap();
+                assert!(messages(&text).contains(&format!("marker {marker}").as_str()));
+            }
+            while counts.iter().any(|count| count.load(Ordering::Acquire) < 2000) {
+                thread::yield_now();
+            }
+        });
+    });
+    logger.flush();
+    let text = String::from_utf8(slow.taken.lock().unwrap().clone()).unwrap();
+    assert_eq!(messages(&text).len(), messages(&beside.text()).len());
+    for (thread, count) in counts.iter().enumerate() {
+        let start = format!("{thread} ");
+        let of_thread: Vec<_> =
+            messages(&text).into_iter().filter_map(|line| line.strip_prefix(&start)).collect();
+        assert_eq!(of_thread.len(), count.load(Ordering::Acquire));
+        let in_order = |(nth, line): (usize, &&str)| line.starts_with(&format!("{nth} "));
+        assert!(of_thread.iter().enumerate().all(in_order));
+    }
+}
+
+/// What waits for a sink that fails is bounded: by the limit, and what the worker holds.
+#[test]
+fn a_sink_that_fails_does_not_stretch_the_limit() {
+    const LIMIT: usize = 4 << 20;
+    let (works, beside) = (Arc::<AtomicBool>::default(), Memory::new());
+    let (sink, taken) = Failing::new(&works);
+    let logger = Logger::builder("stretch").overflow(Overflow::Grow { limit: LIMIT }).sink(sink);
+    let logger = logger.sink(beside.clone()).build().unwrap();
+    let line = "x".repeat(1000);
+    for nth in 0..30_000 {
+        info!(logger: logger, "{nth} {line}");
+        if nth % 100 == 0 {
+            // So that the worker has its turns.
+            ends(&Arc::default(), || logger.reopen());
+        }
+    }
+    // Twice what is held, for what the sink keeps; the halves; the last round.
+    let most = LIMIT + 4 * (1 << 20);
+    works.store(true, Ordering::Release);
+    logger.flush();
+    let text = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+    let (dropped, kept) = util::without_drops(&text);
+    assert_eq!(kept.len() + dropped, 30_000);
+    assert!(text.len() < most, "{} bytes waited", text.len());
+    assert_eq!(beside.text(), text);
+}
+
+#[test]
+fn a_sink_may_be_waited_for_without_end() {
+    let beside = Memory::new();
+    let logger = Logger::builder("without end").give_up_after(Duration::MAX);
+    let logger = logger.sink(Memory::new()).sink(beside.clone()).build().unwrap();
+    info!(logger: logger, "1");
+    logger.shutdown();
+    assert_eq!(messages(&beside.text()), ["1"]);
 }

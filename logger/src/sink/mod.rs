@@ -22,8 +22,9 @@ pub use unwritten::Unwritten;
 ///
 /// A sink never loses what it was given: lines that it cannot pass on are kept, and [`write`](Self::write) says why. The
 /// worker then reports the failure once, calls [`retry`](Self::retry) again and again with growing pauses, and offers no
-/// more lines until that succeeds; up to a megabyte is held for it meanwhile, and other sinks go on. Beyond that, and for a
-/// flush, the worker waits for it, and callers once their buffers are full. [`Unwritten`] does the keeping for anything that is [`io::Write`].
+/// more lines until that succeeds; about a megabyte is held for it meanwhile, and other sinks go on. Beyond that no sink gets
+/// more records until it has taken those, and callers wait, or what their [`Overflow`](crate::Overflow) says, once their
+/// buffers are full. [`Unwritten`] does the keeping for anything that is [`io::Write`].
 ///
 /// A sink that panics is not called again, and the worker says so on stderr.
 ///

@@ -41,11 +41,14 @@ pub(crate) struct Collector {
     pub(crate) dropped: Arc<AtomicU64>,
     /// How many flushes fail; until the last one it has no room.
     pub(crate) failures: u32,
+    /// It has room for one batch at a time.
+    pub(crate) is_tight: bool,
 }
 
 impl Collector {
     pub(crate) fn new(log: &Log) -> Collector {
-        Collector { log: log.clone(), taken: Vec::new(), dropped: Arc::new(AtomicU64::new(0)), failures: 0 }
+        let dropped = Arc::new(AtomicU64::new(0));
+        Collector { log: log.clone(), taken: Vec::new(), dropped, failures: 0, is_tight: false }
     }
 }
 
@@ -55,7 +58,7 @@ impl Task for Collector {
     }
 
     fn has_room(&self) -> bool {
-        self.failures == 0
+        self.failures == 0 && (!self.is_tight || self.taken.is_empty())
     }
 
     fn write(&mut self, dropped: u64) {
@@ -67,13 +70,18 @@ impl Task for Collector {
         }
     }
 
-    fn flush(&mut self) -> bool {
-        self.failures = self.failures.saturating_sub(1);
-        self.failures == 0
+    fn flush(&mut self, taken: u64) -> u64 {
+        if self.rest() { taken } else { 0 }
     }
 
     fn linger(&mut self) -> bool {
         false
+    }
+
+    fn rest(&mut self) -> bool {
+        let is_well = self.failures == 0;
+        self.failures = self.failures.saturating_sub(1);
+        is_well
     }
 }
 

@@ -237,6 +237,7 @@ impl View {
         let (script, problems) = words::for_script(self.language);
         html.raw("<body data-folder=\"").text(self.folder.prefix());
         html.raw("\" data-complete=\"").text(if self.is_complete() { "yes" } else { "no" });
+        html.raw("\" data-replaces=\"").text(if self.offers(Verb::Replace) { "yes" } else { "no" });
         html.raw("\" data-words=\"").text(&script).raw("\" data-problems=\"").text(&problems).raw("\">\n");
         html.raw("<a class=\"skip\" href=\"#list\">").word(Word::SkipToList).raw("</a>\n");
         header(&mut html, &frame);
@@ -247,7 +248,7 @@ impl View {
             html.raw("<p>").text(&flash.text(self.language)).raw("</p>");
         }
         html.raw("</div>\n");
-        if self.may_upload() {
+        if self.offers(Verb::Create) || self.offers(Verb::Replace) {
             self.upload(&mut html);
         } else {
             html.raw("<p class=\"note\">").word(Word::NoUpload).raw("</p>\n");
@@ -294,9 +295,9 @@ impl View {
         html.raw("</ol></nav>\n");
     }
 
-    /// Whether something can be stored here or below, be it in the place of something else.
-    fn may_upload(&self) -> bool {
-        [Verb::Create, Verb::Replace].iter().any(|verb| self.grant.may_somewhere(*verb, &self.folder))
+    /// Whether this can be done to something here or below. Who has not signed in is asked to when he tries.
+    fn offers(&self, verb: Verb) -> bool {
+        self.user.is_none() || self.grant.may_somewhere(verb, &self.folder)
     }
 
     fn upload(&self, html: &mut Html) {
@@ -318,8 +319,11 @@ impl View {
         html.raw("</fieldset>\n<p class=\"into\"><label for=\"into\">").word(Word::Subfolder);
         html.raw("</label> <input id=\"into\" name=\"folder\" autocomplete=\"off\" spellcheck=\"false\" aria-describedby=\"into-hint\"> ");
         html.raw("<small id=\"into-hint\">").word(Word::SubfolderHint).raw("</small></p>\n");
-        html.raw("<p class=\"replace without-script\"><label><input type=\"checkbox\" name=\"replace\" value=\"yes\"> ");
-        html.word(Word::Replace).raw("</label></p>\n<div class=\"drop\">\n<p class=\"choose\">");
+        if self.offers(Verb::Replace) {
+            html.raw("<p class=\"replace without-script\"><label><input type=\"checkbox\" name=\"replace\" value=\"yes\"> ");
+            html.word(Word::Replace).raw("</label></p>\n");
+        }
+        html.raw("<div class=\"drop\">\n<p class=\"choose\">");
         html.raw("<input id=\"files\" type=\"file\" name=\"file\" multiple aria-label=\"")
             .word(Word::FilesLabel);
         html.raw("\"><label class=\"button primary with-script\" for=\"files\">").raw(icon!("upload"));
@@ -436,7 +440,7 @@ impl View {
         html.raw("\"><bdi>").text(shown).raw("</bdi></a></th>");
         html.raw("<td role=\"cell\" class=\"class\"></td><td role=\"cell\" class=\"size\"></td><td role=\"cell\" class=\"modified\"></td>");
         html.raw("<td role=\"cell\" class=\"acts\">");
-        if self.grant.may_below(Verb::Delete, folder) {
+        if self.user.is_none() || self.grant.may_below(Verb::Delete, folder) {
             self.delete_link(html, &path, shown);
         }
         html.raw("</td></tr>\n");
@@ -476,7 +480,7 @@ impl View {
             .word(Word::Download)
             .raw("\">");
         html.raw(icon!("download")).raw("</a>");
-        if self.grant.may(Verb::Delete, name) {
+        if self.user.is_none() || self.grant.may(Verb::Delete, name) {
             self.delete_link(html, &path, shown);
         }
         html.raw("</td></tr>\n");

@@ -339,6 +339,8 @@ document.addEventListener("DOMContentLoaded", () => {
     }
 
     mayReplace() {
+      // It would be refused.
+      if (document.body.dataset.replaces === "no") return false;
       return ask(async () => {
         if (!this.isRunning()) return false;
         if (!forAll) {
@@ -562,5 +564,7 @@ document.addEventListener("DOMContentLoaded", () => {
   localize();
   // It is not there for who may not upload.
   if ($("upload")) offerUploads();
+  // The browser would show a file that is dropped in the place of the page.
+  else for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
   if ($("told").firstChild) tell($("told").textContent);
 });
