@@ -110,6 +110,7 @@ fn swap_alone(criterion: &mut Criterion) {
             if let Batch::Half(half) = batch {
                 words += half.len();
             }
+            true
         });
         words
     };
