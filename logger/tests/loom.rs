@@ -116,7 +116,11 @@ const ONE: usize = HEAD_WORDS;
 const TWO: usize = 2 * HEAD_WORDS;
 
 fn worker(exchange: &Arc<Exchange>, log: &Log) -> thread::JoinHandle<()> {
-    let (exchange, mut collector) = (exchange.clone(), Collector::new(log));
+    worker_with(exchange, Collector::new(log))
+}
+
+fn worker_with(exchange: &Arc<Exchange>, mut collector: Collector) -> thread::JoinHandle<()> {
+    let exchange = exchange.clone();
     thread::spawn(move || exchange.work(&mut collector))
 }
 
@@ -347,11 +351,9 @@ fn loom_flush_waits_for_what_fails() {
     explore_up_to(2, || {
         let (exchange, written) = (Arc::new(Exchange::new(ONE)), log());
         let pair = exchange.join().unwrap();
-        let worker = {
-            let (exchange, mut collector) = (exchange.clone(), Collector::new(&written));
-            collector.failures = 2;
-            thread::spawn(move || exchange.work(&mut collector))
-        };
+        let mut collector = Collector::new(&written);
+        collector.failures = 2;
+        let worker = worker_with(&exchange, collector);
         let other = {
             let exchange = exchange.clone();
             thread::spawn(move || exchange.try_flush())
@@ -371,11 +373,9 @@ fn loom_little_room_takes_all() {
     explore_up_to(2, || {
         let (exchange, written) = (Arc::new(Exchange::new(ONE)), log());
         let pair = exchange.join().unwrap();
-        let worker = {
-            let (exchange, mut collector) = (exchange.clone(), Collector::new(&written));
-            collector.is_tight = true;
-            thread::spawn(move || exchange.work(&mut collector))
-        };
+        let mut collector = Collector::new(&written);
+        collector.is_tight = true;
+        let worker = worker_with(&exchange, collector);
         for id in 0..4 {
             assert!(put_or_grow(&exchange, &pair, id));
         }
