@@ -178,10 +178,9 @@ fn run(args: &TransferArgs, tasks: impl IntoIterator<Item = Task>, teller: Telle
         Event::interval(&base, move |_, _| bars.tick())?.add(Some(DRAWN))?;
     }
     base.dispatch()?;
-    let left = crew.left();
     crew.leave();
     teller.bars.clear();
-    Ok(teller.end(left, stopped.get()))
+    Ok(teller.end(crew.left(), stopped.get()))
 }
 
 /// Tells what becomes of files, and keeps the count.

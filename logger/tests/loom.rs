@@ -124,6 +124,13 @@ fn worker_with(exchange: &Arc<Exchange>, mut collector: Collector) -> thread::Jo
     thread::spawn(move || exchange.work(&mut collector))
 }
 
+fn drain(pair: &Pair, into: &mut Vec<u64>) {
+    pair.drain(|batch| {
+        model::read(batch, into);
+        true
+    });
+}
+
 /// Fault 4. A half that is overwritten before it is consumed would lose or double a record.
 #[test]
 fn loom_no_swap_before_consumed() {
@@ -142,19 +149,10 @@ fn loom_no_swap_before_consumed() {
             })
         };
         let mut collector = Vec::new();
-        pair.drain(|batch| {
-            model::read(batch, &mut collector);
-            true
-        });
-        pair.drain(|batch| {
-            model::read(batch, &mut collector);
-            true
-        });
+        drain(&pair, &mut collector);
+        drain(&pair, &mut collector);
         let published = producer.join().unwrap();
-        pair.drain(|batch| {
-            model::read(batch, &mut collector);
-            true
-        });
+        drain(&pair, &mut collector);
         assert_eq!(collector, published);
         assert!(published.len() >= 2, "both halves take one");
     });

@@ -74,7 +74,6 @@ pub struct Crew {
     reading: RefCell<Option<Reading>>,
     is_asking: Cell<bool>,
     idle: RefCell<Vec<Job>>,
-    jobs: usize,
     lister: Connection,
     /// Of all jobs.
     connections: Vec<Connection>,
@@ -124,7 +123,6 @@ impl Crew {
             is_asking: Cell::new(false),
             connections: idle.iter().map(|job| job.connection.clone()).collect(),
             idle: RefCell::new(idle),
-            jobs,
             lister: remote.connection()?,
             count: Cell::new(0),
             on_report: Box::new(on_report),
@@ -262,7 +260,7 @@ impl Crew {
     /// Who is one too many can ask for less.
     fn advised(&self, error: ClientError) -> ClientError {
         match error {
-            ClientError::Refused { status: 503, code, message } if self.jobs > 1 => {
+            ClientError::Refused { status: 503, code, message } if self.connections.len() > 1 => {
                 ClientError::Refused { status: 503, code, message: format!("{message}; take fewer --jobs") }
             }
             error => error,

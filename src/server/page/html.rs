@@ -5,7 +5,7 @@ use crate::server::entity::{class_name, rfc3339};
 use crate::server::grant::Grant;
 use crate::server::listing::{Key, Order, Sort};
 use crate::server::target;
-use crate::storage::{Class, Entry, Folder, Meta, Name};
+use crate::storage::{Class, Entry, Folder, Meta, Name, Scope};
 use crate::users::Verb;
 
 use super::assets;
@@ -219,8 +219,10 @@ pub(crate) struct View {
     pub(crate) other: String,
     /// Who looks at it, if that is known.
     pub(crate) user: Option<String>,
-    /// What who looks at it may do: nothing else is offered.
-    pub(crate) grant: Grant,
+    /// What may be seen.
+    pub(crate) scope: Scope,
+    /// What is offered.
+    pub(crate) offer: Grant,
 }
 
 /// More are not sorted by anything but their name.
@@ -295,9 +297,9 @@ impl View {
         html.raw("</ol></nav>\n");
     }
 
-    /// Whether this can be done to something here or below. Who has not signed in is asked to when he tries.
+    /// Whether it is offered to do this to something here or below.
     fn offers(&self, verb: Verb) -> bool {
-        self.user.is_none() || self.grant.may_somewhere(verb, &self.folder)
+        self.offer.may_somewhere(verb, &self.folder)
     }
 
     fn upload(&self, html: &mut Html) {
@@ -440,7 +442,7 @@ impl View {
         html.raw("\"><bdi>").text(shown).raw("</bdi></a></th>");
         html.raw("<td role=\"cell\" class=\"class\"></td><td role=\"cell\" class=\"size\"></td><td role=\"cell\" class=\"modified\"></td>");
         html.raw("<td role=\"cell\" class=\"acts\">");
-        if self.user.is_none() || self.grant.may_below(Verb::Delete, folder) {
+        if self.offer.may_below(Verb::Delete, folder) {
             self.delete_link(html, &path, shown);
         }
         html.raw("</td></tr>\n");
@@ -480,7 +482,7 @@ impl View {
             .word(Word::Download)
             .raw("\">");
         html.raw(icon!("download")).raw("</a>");
-        if self.user.is_none() || self.grant.may(Verb::Delete, name) {
+        if self.offer.may(Verb::Delete, name) {
             self.delete_link(html, &path, shown);
         }
         html.raw("</td></tr>\n");
@@ -769,7 +771,8 @@ mod tests {
             free: None,
             other: "?lang=zh".to_owned(),
             user: Some("anna".to_owned()),
-            grant: Grant::everybody(),
+            scope: Scope::all(),
+            offer: Grant::everybody(),
         }
     }
 

@@ -139,6 +139,9 @@ fn begin(service: &Service, request: &Request, folder: Folder, grant: &Grant) ->
     let find = target::parameter(request, "find")?.map(|text| text.trim().to_owned());
     let done = target::parameter(request, "done")?.unwrap_or_default();
     let n = target::parameter(request, "n")?.unwrap_or_default();
+    let user = grant.user().filter(|user| *user != ANONYMOUS).map(str::to_owned);
+    // Who has not signed in is asked to when he tries what is not for everybody.
+    let offer = if user.is_some() { grant.clone() } else { Grant::everybody() };
     Ok(View {
         language: language(request),
         folder,
@@ -156,8 +159,9 @@ fn begin(service: &Service, request: &Request, folder: Folder, grant: &Grant) ->
             .ok()
             .map(|space| space.free.saturating_sub(service.site().min_free_disk())),
         other: other(request),
-        user: grant.user().filter(|user| *user != ANONYMOUS).map(str::to_owned),
-        grant: grant.clone(),
+        user,
+        scope: grant.scope(),
+        offer,
     })
 }
 
@@ -168,7 +172,7 @@ fn list(service: &Rc<Service>, request: Request, mut view: View) {
         view.sort = Sort::Name;
     }
     let limit = if view.sort == Sort::Name { PAGE } else { MOST_SORTED };
-    let options = ListOptions { after, limit, scope: view.grant.scope(), ..ListOptions::default() };
+    let options = ListOptions { after, limit, scope: view.scope.clone(), ..ListOptions::default() };
     let folder = view.folder.clone();
     let me = Rc::clone(service);
     service.store().list(&folder, options, move |result| match result {
@@ -252,7 +256,7 @@ impl Search {
         let (folder, scope) = match &*self.state.borrow() {
             // Nobody waits for the rest.
             Some((request, _)) if !request.is_connected() => return,
-            Some((_, view)) => (view.folder.clone(), view.grant.scope()),
+            Some((_, view)) => (view.folder.clone(), view.scope.clone()),
             None => return,
         };
         let options = ListOptions { after, limit: PAGE, is_deep: true, scope, ..ListOptions::default() };
